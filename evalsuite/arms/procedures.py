@@ -1,0 +1,89 @@
+"""Arms A, B and C. One trajectory runner serves B and C: only the initial Gaussians differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+
+from evalsuite.arms.arm import Arm, ArmSettings, Checkpoint
+from evalsuite.arms.floors import MeanColour, VisualHull
+from evalsuite.arms.seeding import seed_gaussians
+from evalsuite.core.clock import Clock
+from evalsuite.core.registry import Registry
+from evalsuite.core.types import Evidence, Gaussians
+from evalsuite.models.lgm.inputs import predict
+from evalsuite.models.lgm.network import LGM
+from evalsuite.models.lgm.weights import load_lgm
+from evalsuite.splats.field import GaussianField
+from evalsuite.splats.optimise import optimise
+
+
+def feedforward(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
+    """Arm A: the frozen network, one forward pass on the inputs."""
+    gaussians = _forward(evidence, settings, clock)
+    yield Checkpoint(0, GaussianField(gaussians), clock.snapshot())
+
+
+def warmstart(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
+    """Arm B: A's Gaussians, then photometric steps. Its checkpoint at N = 0 is A, bit for bit."""
+    yield from _optimised(_forward(evidence, settings, clock), evidence, settings, clock)
+
+
+def scratch(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
+    """Arm C: Gaussians seeded from structure-from-motion points, then the same photometric steps as B."""
+    with clock.phase("sfm"):
+        gaussians, notes = seed_gaussians(evidence, settings.seed)
+    yield from _optimised(gaussians, evidence, settings, clock, notes)
+
+
+def mean_colour(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
+    """Floor: every pixel has the mean colour of the inputs."""
+    with clock.phase("forward"):
+        result = MeanColour.of(evidence.inputs, evidence.background)
+    yield Checkpoint(0, result, clock.snapshot())
+
+
+def visual_hull(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
+    """Floor: the hull of the input silhouettes in the inputs' mean foreground colour."""
+    with clock.phase("forward"):
+        result = VisualHull.of(evidence.inputs, evidence.background, evidence.centre, evidence.radius)
+    yield Checkpoint(0, result, clock.snapshot())
+
+
+ARMS: Registry[Arm] = Registry("arm")
+ARMS.add("a", feedforward)
+ARMS.add("b", warmstart)
+ARMS.add("c", scratch)
+ARMS.add("mean-colour", mean_colour)
+ARMS.add("visual-hull", visual_hull)
+
+
+@torch.no_grad()
+def _forward(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Gaussians:
+    model = _network(settings.model, str(evidence.inputs.rgb.device))
+    with clock.phase("forward"):
+        return predict(model, evidence.inputs, evidence.background, evidence.centre)
+
+
+@lru_cache(maxsize=1)
+def _network(name: str, device: str) -> LGM:
+    """Loaded once per process: weights are no part of any case's seconds."""
+    return load_lgm(name).to(device).eval()
+
+
+def _optimised(
+    initial: Gaussians, evidence: Evidence, settings: ArmSettings, clock: Clock, notes: tuple[str, ...] = ()
+) -> Iterator[Checkpoint]:
+    trajectory = optimise(
+        initial,
+        evidence.supervision,
+        evidence.background,
+        settings.recipe,
+        settings.steps,
+        seed=settings.seed,
+        clock=clock,
+    )
+    for steps, gaussians in trajectory:
+        yield Checkpoint(steps, GaussianField(gaussians), clock.snapshot(), notes)

@@ -1,0 +1,1 @@
+"""Vocabulary shared by every stage: types, conventions, protocol, case ids, registry, errors."""

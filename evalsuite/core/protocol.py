@@ -1,0 +1,92 @@
+"""The frozen description of everything that changes a number without being under test.
+
+A protocol's hash travels in every record and golden; values of different hashes are never compared.
+The recipe, the engine and the weights are *not* in it: they are what a gate is there to compare.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+from evalsuite.core.registry import Registry
+
+OBJECT_RADIUS = 0.6
+"""Radius of the sphere an object scene is scaled into: it fills, and always fits, LGM's view."""
+
+CAMERA_RADIUS = 1.5
+"""Distance of object cameras from the origin (LGM core/options.py)."""
+
+FOV_Y_DEG = 49.1
+"""Vertical field of view of object cameras (LGM core/options.py)."""
+
+WHITE = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Where the cameras of an object scene stand (azimuth 0 is +z, degrees).
+
+    Attributes:
+        supersample: rays per pixel and axis of the ray-traced truth; box filter.
+    """
+
+    resolution: int = 128
+    fov_y_deg: float = FOV_Y_DEG
+    camera_radius: float = CAMERA_RADIUS
+    object_radius: float = OBJECT_RADIUS
+    input_elevation_deg: float = 20.0
+    input_azimuths_deg: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
+    capture_views: int = 40
+    heldout_elevations_deg: tuple[float, ...] = (0.0, 10.0, 30.0, 40.0)
+    heldout_per_elevation: int = 3
+    supersample: int = 4
+
+
+@dataclass(frozen=True)
+class CaptureRule:
+    """How a real capture is split and scaled.
+
+    Attributes:
+        long_side: images are reduced (area-averaged) until their longer side has this many pixels.
+        heldout_every: every k-th image, sorted by name, is held out (3DGS and Mip-NeRF 360 use 8).
+    """
+
+    long_side: int = 320
+    heldout_every: int = 8
+    inputs: int = 4
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All that fixes a number, but the things under test.
+
+    Attributes:
+        steps_b, steps_c: checkpoints (the ladder of N) of arms B and C; the last is the trajectory's length.
+        eight_bit: renders and truth are rounded to 8 bits before any metric, as an image file would hold them.
+        metric_versions: metric id to the version of its definition.
+    """
+
+    name: str
+    rig: Rig = Rig()
+    capture: CaptureRule = CaptureRule()
+    background: tuple[float, float, float] = WHITE
+    steps_b: tuple[int, ...] = (0, 50, 200, 1000)
+    steps_c: tuple[int, ...] = (50, 200, 1000, 3000)
+    seeds: tuple[int, ...] = (0,)
+    eight_bit: bool = True
+    metric_versions: tuple[tuple[str, int], ...] = (("alpha-iou", 1), ("psnr", 1), ("psnr-fg", 1), ("ssim", 1))
+    version: int = 1
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits over every field but the name."""
+        fields = dataclasses.asdict(self)
+        del fields["name"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+
+PROTOCOLS: Registry[Protocol] = Registry("protocol")
+PROTOCOLS.add("object-128", Protocol("object-128"))

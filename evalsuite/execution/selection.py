@@ -1,0 +1,67 @@
+"""Which part of a suite to run: names checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evalsuite.arms.procedures import ARMS
+from evalsuite.core.cases import Case, Trajectory
+from evalsuite.core.errors import OptionError, UnknownNameError
+from evalsuite.core.suites import Suite
+from evalsuite.scenes.catalogue import SCENES, SUITES
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A suite, or a part of it.
+
+    Attributes:
+        trajectories: what is to run.
+        whole: whether that is all the suite expects; claims are only judged then.
+    """
+
+    suite: Suite
+    trajectories: tuple[Trajectory, ...]
+    whole: bool
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Every case of the selection, in order."""
+        return tuple(case for trajectory in self.trajectories for case in trajectory.cases)
+
+
+def select(
+    suite: str, scenes: Sequence[str] = (), arms: Sequence[str] = (), steps: Sequence[int] = (), seed: int = 0
+) -> Selection:
+    """Narrow a suite down to some scenes, arms and checkpoints; empty sequences mean all.
+
+    Raises:
+        UnknownNameError: a suite, scene or arm that does not exist.
+        OptionError: a scene outside the suite, or a number of steps that is not on the ladder.
+    """
+    chosen = SUITES[suite]
+    for scene in scenes:
+        _ = SCENES[scene]
+        if scene not in chosen.scenes:
+            raise UnknownNameError(f"scene of suite {suite!r}", scene, chosen.scenes)
+    for arm in arms:
+        _ = ARMS[arm]
+    ladder = sorted({*chosen.protocol.steps_b, *chosen.protocol.steps_c})
+    odd = [n for n in steps if n not in ladder]
+    if odd:
+        raise OptionError(
+            f"N={odd[0]} is not on the ladder of protocol {chosen.protocol.name!r}; choose from "
+            f"{', '.join(map(str, ladder))}"
+        )
+    expected = chosen.trajectories()
+    picked = [
+        replace(t, steps=kept, seed=seed)
+        for t in expected
+        if (not scenes or t.scene in scenes)
+        and (not arms or t.arm in arms)
+        and (kept := tuple(n for n in t.steps if not steps or n in steps))
+    ]
+    if not picked:
+        raise OptionError(f"nothing of suite {suite!r} is left by this choice of scenes, arms and steps; widen it")
+    return Selection(chosen, tuple(picked), whole=tuple(picked) == expected)

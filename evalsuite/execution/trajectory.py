@@ -1,0 +1,206 @@
+"""Run one trajectory and leave a record for every one of its cases."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from evalsuite.arms.arm import Arm, ArmSettings, Checkpoint
+from evalsuite.arms.procedures import ARMS
+from evalsuite.core.cases import Trajectory
+from evalsuite.core.clock import Clock
+from evalsuite.core.conventions import look_at, orbit_position
+from evalsuite.core.errors import EvalsuiteError, Status
+from evalsuite.core.machine import commit, fingerprint, source_hash
+from evalsuite.core.memory import peak_bytes, reset_peak
+from evalsuite.core.suites import Suite
+from evalsuite.core.types import Cameras, Gaussians, Scene, Views
+from evalsuite.metrics.evaluate import evaluate
+from evalsuite.models.lgm.weights import weights_path
+from evalsuite.records.schema import Record
+from evalsuite.records.store import RecordStore
+from evalsuite.scenes.catalogue import SCENES
+from evalsuite.splats.field import GaussianField
+from evalsuite.splats.optimise import optimise
+from evalsuite.splats.ply import save_ply
+from evalsuite.splats.recipes import RECIPES
+
+NETWORK_ARMS = ("a", "b")
+"""Arms whose result depends on the network's weights."""
+
+STRIP_VIEWS = 6
+"""Held-out views shown in a record's image strip, spread evenly over all of them."""
+
+
+def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, device: str) -> None:
+    """Reconstruct, evaluate every checkpoint and write its record; a failure becomes the record of what is left.
+
+    Raises:
+        UnknownNameError: a scene, arm or recipe that does not exist: a mistake in the suite, not a failed case.
+    """
+    arm, recipe = ARMS[trajectory.arm], RECIPES[suite.recipe]
+    blank = blank_record(trajectory, suite)
+    pending = {case.steps: replace(blank, case=case.id, steps=case.steps) for case in trajectory.cases}
+    clock = Clock()
+    try:
+        if trajectory.arm in NETWORK_ARMS:
+            digest = _weights_hash(suite.model)
+            pending = {steps: replace(record, weights=digest) for steps, record in pending.items()}
+        scene = load_scene(trajectory.scene, suite, device)
+        _write_strip(scene.heldout.over(scene.background), store, f"{scene.id}/truth.png")
+        _warm_up(device)
+        reset_peak()
+        settings = ArmSettings(suite.model, recipe, trajectory.steps, trajectory.seed)
+        for checkpoint in _checkpoints(arm, scene, trajectory, settings, clock):
+            record = pending[checkpoint.steps]
+            store.write(_evaluated(record, checkpoint, scene, suite, store))
+            if checkpoint.steps == trajectory.steps[-1] and isinstance(checkpoint.result, GaussianField):
+                save_ply(checkpoint.result.gaussians, store.root / f"{record.case}.ply")
+            del pending[checkpoint.steps]
+    except Exception as error:  # the record is where it goes: nothing is swallowed
+        status, reason = _diagnosis(error)
+        for record in pending.values():
+            store.write(replace(record, status=status, reason=reason, seconds=clock.snapshot()))
+
+
+def finished(trajectory: Trajectory, suite: Suite, store: RecordStore) -> bool:
+    """Whether every case has an ``ok`` record made by exactly this code, protocol, recipe and these weights."""
+    wanted = _identity(blank_record(trajectory, suite), weights="")
+    if trajectory.arm in NETWORK_ARMS:
+        wanted = {**wanted, "weights": _weights_hash(suite.model)}
+    records = [store.read(case.id) for case in trajectory.cases]
+    return all(record is not None and record.status == "ok" and _identity(record) == wanted for record in records)
+
+
+@lru_cache(maxsize=2)
+def load_scene(scene_id: str, suite: Suite, device: str) -> Scene:
+    """A scene on a device; the last two are kept, since a scene's trajectories run one after the other."""
+    scene = SCENES[scene_id].load(suite.protocol)
+
+    def moved(views: Views) -> Views:
+        alpha = None if views.alpha is None else views.alpha.to(device)
+        return Views(views.rgb.to(device), alpha, views.cameras.to(device))
+
+    return replace(
+        scene,
+        inputs=moved(scene.inputs),
+        capture=moved(scene.capture),
+        heldout=moved(scene.heldout),
+        centre=scene.centre.to(device),
+        background=scene.background.to(device),
+    )
+
+
+def _checkpoints(
+    arm: Arm, scene: Scene, trajectory: Trajectory, settings: ArmSettings, clock: Clock
+) -> Iterator[Checkpoint]:
+    evidence = scene.evidence(trajectory.budget or "inputs")
+    for checkpoint in arm(evidence, settings, clock):
+        yield replace(checkpoint, notes=(*scene.notes, *checkpoint.notes))
+
+
+def blank_record(trajectory: Trajectory, suite: Suite) -> Record:
+    """Record of a case with identity and provenance but no result; ``case`` and ``steps`` are still to be filled."""
+    recipe = RECIPES[suite.recipe]
+    optimised = trajectory.budget is not None
+    return Record(
+        case="",
+        scene=trajectory.scene,
+        stratum=SCENES[trajectory.scene].stratum,
+        arm=trajectory.arm,
+        budget=trajectory.budget,
+        steps=0,
+        seed=trajectory.seed,
+        suite=suite.name,
+        protocol=suite.protocol.name,
+        protocol_hash=suite.protocol.hash,
+        recipe=recipe.name if optimised else "",
+        recipe_hash=recipe.hash if optimised else "",
+        machine={**fingerprint(), "threads": torch.get_num_threads()},
+        git=commit(),
+        source=source_hash(),
+    )
+
+
+def _identity(record: Record, **overrides: str) -> dict[str, str]:
+    names = ("suite", "protocol_hash", "recipe_hash", "weights", "source")
+    return {name: overrides.get(name, getattr(record, name)) for name in names}
+
+
+def _evaluated(record: Record, checkpoint: Checkpoint, scene: Scene, suite: Suite, store: RecordStore) -> Record:
+    peak = peak_bytes()
+    metrics, images = evaluate(checkpoint.result, scene.heldout, scene.background, suite.protocol.eight_bit)
+    strip = f"{record.case}.png"
+    _save_strip(images, store.root / strip)
+    return replace(
+        record,
+        metrics=metrics,
+        seconds=checkpoint.seconds,
+        gaussians=checkpoint.result.primitives,
+        asset_bytes=checkpoint.result.bytes,
+        peak_bytes=peak,
+        notes=checkpoint.notes,
+        images=(strip,),
+    )
+
+
+def _write_strip(images: torch.Tensor, store: RecordStore, name: str) -> None:
+    _save_strip((images.clamp(0, 1) * 255).round().byte().cpu().numpy(), store.root / name)
+
+
+def _save_strip(images: np.ndarray, path: Path) -> None:
+    """Save evenly spread views side by side; the file appears whole or not at all."""
+    chosen = np.linspace(0, len(images) - 1, min(STRIP_VIEWS, len(images))).round().astype(int)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    Image.fromarray(np.concatenate(list(images[chosen]), axis=1)).save(temporary, format="PNG")
+    temporary.replace(path)
+
+
+@lru_cache(maxsize=4)
+def _weights_hash(model: str) -> str:
+    with weights_path(model).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+@lru_cache(maxsize=2)
+def _warm_up(device: str) -> None:
+    """Compile every kernel once, outside any case's clock."""
+    n, size = 8, 16
+    generator = torch.Generator().manual_seed(0)
+    gaussians = Gaussians(
+        means=torch.randn(n, 3, generator=generator) * 0.1,
+        quats=torch.randn(n, 4, generator=generator),
+        scales=torch.full((n, 3), 0.05),
+        opacities=torch.full((n,), 0.5),
+        sh=torch.zeros(n, 1, 3),
+    ).to(device)
+    cameras = Cameras(
+        look_at(orbit_position(0, 0, 1.5))[None],
+        torch.full((1, 2), float(size)),
+        torch.full((1, 2), size / 2),
+        size,
+        size,
+    ).to(device)
+    views = Views(torch.zeros(1, size, size, 3, device=device), None, cameras)
+    short = replace(RECIPES["3dgs"], sh_every=1)
+    for _ in optimise(gaussians, views, torch.ones(3, device=device), short, (4,), seed=0, clock=Clock()):
+        pass
+
+
+def _diagnosis(error: Exception) -> tuple[Status, str]:
+    if isinstance(error, EvalsuiteError):
+        return error.status, str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "oom", f"out of memory with a peak of {peak_bytes() / 2**20:.0f} MiB: {error}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return "crashed", f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"

@@ -1,0 +1,1 @@
+"""Judgement: records against goldens, claims, completeness. Reads record files only; never imports torch."""

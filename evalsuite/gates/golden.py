@@ -1,0 +1,248 @@
+"""Approved values of a case and the comparison of a record with them.
+
+A golden is one small JSON file in git, ``golden/<suite>/<device class>/<case id>.json``. It holds the values, the
+spread that repeated seeds showed, and what the values may be compared with (protocol hash, metric versions).
+Tolerance of a metric = max(the metric's floor, `K_SIGMA` x the spread of this very case).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from evalsuite.core.errors import OptionError, SchemaError
+from evalsuite.metrics.spec import METRICS
+from evalsuite.records.schema import Record
+from evalsuite.records.store import RecordStore
+
+SCHEMA = 1
+K_SIGMA = 4.0
+"""A run compares hundreds of values: at 4 sigma a false alarm is rare even so."""
+
+Verdict = Literal["same", "better", "worse", "stale", "no-golden", "not-run", "failed"]
+BLOCKING: frozenset[Verdict] = frozenset({"worse", "stale", "no-golden", "not-run", "failed"})
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Approved values of one case.
+
+    Attributes:
+        values: by metric id; noise: sample standard deviation over seeds by metric id, 0 where none was measured.
+        seeds: how many runs the noise was measured from.
+    """
+
+    case: str
+    protocol_hash: str
+    metric_versions: Mapping[str, int]
+    values: Mapping[str, float]
+    noise: Mapping[str, float]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """One metric of one case beside its golden.
+
+    Attributes:
+        drop: by how much the record is worse than the golden, whatever the metric's direction.
+        tolerance: the largest drop or gain still called ``same``.
+    """
+
+    metric: str
+    golden: float
+    value: float
+    drop: float
+    tolerance: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """``same`` within the tolerance, else ``worse`` or ``better``."""
+        if abs(self.drop) <= self.tolerance:
+            return "same"
+        return "worse" if self.drop > 0 else "better"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Verdict on one case, with the numbers behind it and one line of explanation."""
+
+    case: str
+    verdict: Verdict
+    changes: tuple[Change, ...] = ()
+    reason: str = ""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether this verdict fails a gate."""
+        return self.verdict in BLOCKING
+
+
+class GoldenStore:
+    """The goldens of one suite on one device class."""
+
+    def __init__(self, root: Path, suite: str, device_class: str) -> None:
+        self.folder = root / suite / device_class
+
+    def path(self, case: str) -> Path:
+        """Where the golden of a case lives."""
+        return self.folder / f"{case}.json"
+
+    def read(self, case: str) -> Golden | None:
+        """The golden of a case, None if there is none.
+
+        Raises:
+            SchemaError: the file is malformed or of a newer schema.
+        """
+        path = self.path(case)
+        if not path.exists():
+            return None
+        try:
+            tree = json.loads(path.read_text(encoding="utf-8"))
+            if tree["schema"] > SCHEMA:
+                raise SchemaError(
+                    f"{path} has schema {tree['schema']}, this evalsuite reads up to {SCHEMA}; upgrade it"
+                )
+            metrics = tree["metrics"]
+            return Golden(
+                case=tree["case"],
+                protocol_hash=tree["protocol_hash"],
+                metric_versions={name: m["version"] for name, m in metrics.items()},
+                values={name: m["value"] for name, m in metrics.items()},
+                noise={name: m["noise"] for name, m in metrics.items()},
+                seeds=tree["seeds"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise SchemaError(f"{path} is not a golden ({error}); restore it from git") from None
+
+    def write(self, golden: Golden) -> None:
+        """Write one golden: sorted keys, values to 6 decimals so that a diff shows changes a reader can judge."""
+        tree = {
+            "schema": SCHEMA,
+            "case": golden.case,
+            "protocol_hash": golden.protocol_hash,
+            "seeds": golden.seeds,
+            "metrics": {
+                name: {
+                    "value": round(golden.values[name], 6),
+                    "noise": round(golden.noise[name], 6),
+                    "version": golden.metric_versions[name],
+                }
+                for name in golden.values
+            },
+        }
+        path = self.path(golden.case)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(tree, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+    def cases(self) -> tuple[str, ...]:
+        """Ids of all cases that have a golden."""
+        return tuple(
+            sorted(p.relative_to(self.folder).with_suffix("").as_posix() for p in self.folder.glob("*/*.json"))
+        )
+
+
+def compare(case: str, record: Record | None, golden: Golden | None) -> Comparison:
+    """Judge one case. Values of other protocols or metric versions are ``stale``, never compared."""
+    if record is None:
+        return Comparison(case, "not-run", reason="no record: the case was expected and did not run")
+    if record.status == "missing-data":
+        return Comparison(case, "not-run", reason=record.reason)
+    if record.status != "ok":
+        return Comparison(case, "failed", reason=f"{record.status}: {record.reason}")
+    if golden is None:
+        return Comparison(
+            case, "no-golden", reason="no golden: look at the record, then `evalsuite approve --reason ...`"
+        )
+    readings = {name: r for name, r in record.metrics.items() if r.status == "ok"}
+    if golden.protocol_hash != record.protocol_hash:
+        return Comparison(
+            case, "stale", reason=f"golden of protocol {golden.protocol_hash}, record of {record.protocol_hash}"
+        )
+    if set(readings) != set(golden.values):
+        odd = sorted(set(readings) ^ set(golden.values))
+        return Comparison(case, "stale", reason=f"golden and record differ in having {', '.join(odd)}")
+    for name, reading in readings.items():
+        if reading.version != golden.metric_versions[name]:
+            return Comparison(
+                case, "stale", reason=f"{name} version {golden.metric_versions[name]} in golden, {reading.version} now"
+            )
+    changes = tuple(_change(name, golden, record) for name in sorted(readings))
+    verdicts = [change.verdict for change in changes]
+    verdict: Verdict = "worse" if "worse" in verdicts else "better" if "better" in verdicts else "same"
+    return Comparison(case, verdict, changes)
+
+
+def _change(name: str, golden: Golden, record: Record) -> Change:
+    spec, value = METRICS[name], record.metrics[name].value
+    assert value is not None
+    tolerance = max(spec.floor, K_SIGMA * golden.noise[name])
+    return Change(name, golden.values[name], value, spec.drop(golden.values[name], value), tolerance)
+
+
+def approve(
+    records: RecordStore, expected: Sequence[str], goldens: GoldenStore, seeds: Sequence[int] = ()
+) -> list[Comparison]:
+    """Write goldens from records, for those cases only whose verdict is not ``same``; returns what changed and why.
+
+    Args:
+        expected: ids of every case of the suite; a run that lacks one is refused whole.
+        seeds: further seeds that `evalsuite noise` has run, from which the spread of every optimised case is measured.
+
+    Raises:
+        OptionError: a case is missing or failed, or was not run with one of the seeds.
+    """
+    found = {case: records.read(case) for case in expected}
+    bad = [case for case, record in found.items() if record is None or record.status != "ok"]
+    if bad:
+        raise OptionError(
+            f"{len(bad)} of {len(expected)} cases have no good record (first: {bad[0]}), expected all: "
+            "run the suite to its end, then approve"
+        )
+    changed = []
+    for case, record in found.items():
+        assert record is not None
+        old = goldens.read(case)
+        comparison = compare(case, record, old)
+        if comparison.verdict == "same" and not seeds:
+            continue
+        goldens.write(_golden_of(record, old, _repeats(record, records, seeds)))
+        changed.append(comparison)
+    return changed
+
+
+def _repeats(record: Record, records: RecordStore, seeds: Sequence[int]) -> list[Record]:
+    """The same case with other seeds; an arm that optimises nothing has no seed to repeat."""
+    if record.budget is None:
+        return []
+    repeats = []
+    for seed in seeds:
+        repeat = records.read(f"{record.case}-s{seed}")
+        if repeat is None or repeat.status != "ok" or repeat.protocol_hash != record.protocol_hash:
+            raise OptionError(
+                f"{record.case} has no good record with seed {seed}, expected one: run `evalsuite noise --seeds {seed}`"
+            )
+        repeats.append(repeat)
+    return repeats
+
+
+def _golden_of(record: Record, old: Golden | None, repeats: Sequence[Record]) -> Golden:
+    values = {name: r.value for name, r in record.metrics.items() if r.status == "ok" and r.value is not None}
+    noise = {name: old.noise.get(name, 0.0) if old else 0.0 for name in values}
+    if repeats:
+        samples = {name: [value, *(r.value(name) for r in repeats)] for name, value in values.items()}
+        noise = {name: statistics.stdev([v for v in sample if v is not None]) for name, sample in samples.items()}
+    return Golden(
+        case=record.case,
+        protocol_hash=record.protocol_hash,
+        metric_versions={name: record.metrics[name].version for name in values},
+        values=values,
+        noise=noise,
+        seeds=1 + len(repeats) if repeats or not old else old.seeds,
+    )

@@ -1,0 +1,1 @@
+"""Metrics: declarations (`spec`, no torch), pure functions (`image`) and their use on a result (`evaluate`)."""

@@ -1,0 +1,1 @@
+"""Feed-forward networks that turn posed views into a field of Gaussians."""

@@ -1,0 +1,223 @@
+"""Training views: every object ray-traced once into a cache, training items drawn from it.
+
+Objects are the mirror's scans (``train_meshes/*.glb``) and procedural ones without end. An object's views are
+three input rings of four cameras (the study's own rig first, then freer ones), then single cameras anywhere.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own habit)
+
+from evalsuite.core.errors import BadDataError, MissingDataError
+from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG, OBJECT_RADIUS
+from evalsuite.core.types import Cameras, Views
+from evalsuite.models.lgm.config import INPUT_VIEWS
+from evalsuite.models.lgm.inputs import cameras_in_frame, lgm_frame, pack
+from evalsuite.scenes.meshes import load_mesh, normalised
+from evalsuite.scenes.procedural import random_mesh
+from evalsuite.scenes.raytrace import render_mesh
+from evalsuite.scenes.rig import orbit_cameras
+
+CACHE_RESOLUTION = 128
+SUPERSAMPLE = 2
+RINGS = 3
+FREE_VIEWS = 20
+
+HELD_OUT = (
+    "gso_Schleich_Hereford_Bull",
+    "gso_Sootheze_Toasty_Orca",
+    "hope_ketchup",
+    "ocrtoc_doraemon_bowl",
+    "ocrtoc_mini_claw_hammer_1",
+    "random-0",
+    "random-1",
+    "random-2",
+    "random-3",
+    "ycb_019_pitcher_base",
+    "ycb_025_mug",
+    "ycb_035_power_drill",
+)
+"""Objects that are scored and never trained on; none has a twin among the others."""
+
+
+@dataclass(frozen=True)
+class ObjectViews:
+    """All cached views of one object: ``RINGS`` rings of four, then the free ones. Straight 8-bit RGBA."""
+
+    name: str
+    rgba: UInt8[Tensor, "V H W 4"]
+    cameras: Cameras
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training sample, everything in LGM's frame.
+
+    Attributes:
+        x: network input.
+        target: supervision views; ``rgb`` is already over white, so ``over`` must not be called again.
+    """
+
+    x: Float[Tensor, "4 9 S S"]
+    target: Views
+
+
+def _cameras(azimuth_deg: Tensor, elevation_deg: Tensor, resolution: int) -> Cameras:
+    return orbit_cameras(
+        azimuth_deg, elevation_deg, radius=CAMERA_RADIUS, fov_y_deg=FOV_Y_DEG, resolution=resolution
+    )
+
+
+def training_cameras(seed: int, resolution: int = CACHE_RESOLUTION) -> Cameras:
+    """Cameras of one object: three rings of four, then free ones; all at radius 1.5 and fov 49.1 degrees.
+
+    Ring 0 is the study's rig (elevation 20, azimuth 0, 90, 180, 270); ring 1 has a random start and a common
+    elevation in 0..40; ring 2 adds jitter to each camera. Free cameras cover elevations -20..60.
+    """
+    rng = np.random.default_rng(seed)
+    quarter = np.arange(INPUT_VIEWS) * 90.0
+    azimuth = [
+        quarter,
+        quarter + rng.uniform(0, 360),
+        quarter + rng.uniform(0, 360) + rng.uniform(-12, 12, INPUT_VIEWS),
+        rng.uniform(0, 360, FREE_VIEWS),
+    ]
+    elevation = [
+        np.full(INPUT_VIEWS, 20.0),
+        np.full(INPUT_VIEWS, rng.uniform(0, 40)),
+        rng.uniform(0, 40) + rng.uniform(-10, 10, INPUT_VIEWS),
+        rng.uniform(-20, 60, FREE_VIEWS),
+    ]
+    return _cameras(torch.from_numpy(np.concatenate(azimuth)), torch.from_numpy(np.concatenate(elevation)), resolution)
+
+
+def _render_object(source: str, target: Path) -> None:
+    """Ray-trace one object (a .glb path, or ``random-<seed>``) into ``target``."""
+    name = target.stem
+    mesh = random_mesh(int(source.removeprefix("random-"))) if source == name else load_mesh(Path(source))
+    cameras = training_cameras(zlib.crc32(name.encode()))
+    views, _ = render_mesh(normalised(mesh, OBJECT_RADIUS), cameras, SUPERSAMPLE)
+    assert views.alpha is not None
+    rgba = torch.cat([views.rgb, views.alpha[..., None]], dim=-1)
+    tensors = {"rgba": (rgba * 255).round().to(torch.uint8), "cam_from_world": cameras.cam_from_world}
+    partial = target.with_suffix(".partial")
+    save_file(tensors, partial)
+    partial.replace(target)
+
+
+def build_cache(meshes: Path, cache: Path, procedural: int, workers: int = 2) -> Iterator[str]:
+    """Render what the cache lacks; yields each object's name when it is there.
+
+    Args:
+        meshes: folder of ``*.glb`` scans.
+        cache: folder of one safetensors file per object; made if needed.
+        procedural: how many procedural objects (seeds 0, 1, ...).
+        workers: processes.
+
+    Raises:
+        MissingDataError: no scans in ``meshes``.
+    """
+    scans = sorted(meshes.glob("*.glb"))
+    if not scans:
+        raise MissingDataError(f"no *.glb in {meshes}; expected the training scans: point --data at train_meshes/")
+    cache.mkdir(parents=True, exist_ok=True)
+    sources = {path.stem: str(path) for path in scans} | {f"random-{i}": f"random-{i}" for i in range(procedural)}
+    missing = {name: source for name, source in sources.items() if not (cache / f"{name}.safetensors").is_file()}
+    # spawn: forking after torch has started threads can deadlock
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = {
+            name: pool.submit(_render_object, source, cache / f"{name}.safetensors") for name, source in missing.items()
+        }
+        for name in sources:
+            if name in jobs:
+                jobs[name].result()
+            yield name
+
+
+def load_object(path: Path) -> ObjectViews:
+    """One object of the cache.
+
+    Raises:
+        BadDataError: truncated, or of another layout.
+    """
+    try:
+        tensors = load_file(path)
+        rgba, poses = tensors["rgba"], tensors["cam_from_world"]
+    except (SafetensorError, KeyError) as error:
+        raise BadDataError(f"{path}: not a view cache ({error}); delete the file and run the trainer again") from error
+    views = RINGS * INPUT_VIEWS + FREE_VIEWS
+    if rgba.shape != (views, CACHE_RESOLUTION, CACHE_RESOLUTION, 4) or poses.shape != (views, 4, 4):
+        raise BadDataError(
+            f"{path}: views {tuple(rgba.shape)}, poses {tuple(poses.shape)}; expected {views} views of "
+            f"{CACHE_RESOLUTION} px: delete the file and run the trainer again"
+        )
+    pattern = _cameras(torch.zeros(views), torch.zeros(views), CACHE_RESOLUTION)
+    return ObjectViews(path.stem, rgba, replace(pattern, cam_from_world=poses))
+
+
+def images_over_white(rgba: UInt8[Tensor, "V H W 4"], size: int) -> tuple[Tensor, Tensor]:
+    """Colour over white [V, S, S, 3] and alpha [V, S, S] in [0, 1], area-averaged to ``size``."""
+    planes = rgba.float().permute(0, 3, 1, 2) / 255
+    rgb, alpha = planes[:, :3], planes[:, 3:]
+    small = F.adaptive_avg_pool2d(torch.cat([rgb * alpha + (1 - alpha), alpha], dim=1), size)
+    return small[:, :3].permute(0, 2, 3, 1), small[:, 3]
+
+
+def resized(cameras: Cameras, size: int) -> Cameras:
+    """The same square cameras for images of another side length."""
+    factor = size / cameras.width
+    return replace(
+        cameras, focal_px=cameras.focal_px * factor, centre_px=cameras.centre_px * factor, width=size, height=size
+    )
+
+
+def make_item(
+    views: ObjectViews, inputs: Sequence[int], targets: Sequence[int], input_size: int, target_size: int
+) -> Item:
+    """Network input and supervision from chosen views; the first input fixes the frame."""
+    frame = lgm_frame(views.cameras[inputs])
+    images, _ = images_over_white(views.rgba[list(inputs)], input_size)
+    rgb, alpha = images_over_white(views.rgba[list(targets)], target_size)
+    cameras = resized(cameras_in_frame(views.cameras[targets], frame), target_size)
+    return Item(pack(images, cameras_in_frame(views.cameras[inputs], frame)), Views(rgb, alpha, cameras))
+
+
+def augmented(views: ObjectViews, rng: np.random.Generator) -> ObjectViews:
+    """The object with its colour channels permuted and, half of the time, mirrored in x."""
+    order = [*rng.permutation(3).tolist(), 3]
+    rgba, cameras = views.rgba[..., order], views.cameras
+    if rng.random() < 0.5:
+        mirror = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+        rgba = rgba.flip(2)
+        cameras = replace(cameras, cam_from_world=mirror @ cameras.cam_from_world @ mirror)
+    return ObjectViews(views.name, rgba, cameras)
+
+
+def draw_item(views: ObjectViews, input_size: int, rng: np.random.Generator) -> Item:
+    """A random training item.
+
+    Inputs are one ring, begun at a random camera. Supervision is six small views (two of them inputs) or, one time
+    in four, two large ones of as many pixels: splats trained at one size only leave gaps at another.
+    """
+    start, first = int(rng.integers(RINGS)) * INPUT_VIEWS, int(rng.integers(INPUT_VIEWS))
+    ring = [start + (first + i) % INPUT_VIEWS for i in range(INPUT_VIEWS)]
+    others = [i for i in range(len(views.cameras)) if i not in ring]
+    if rng.random() < 0.25:
+        targets, size = rng.choice(others, 2, replace=False).tolist(), CACHE_RESOLUTION
+    else:
+        targets = rng.choice(ring, 2, replace=False).tolist() + rng.choice(others, 4, replace=False).tolist()
+        size = input_size
+    return make_item(augmented(views, rng), ring, targets, input_size, size)

@@ -1,0 +1,28 @@
+"""The pytest plugin: options, the case matrix, fixtures, summary and page of a study.
+
+Loaded by the root ``conftest.py``. Hooks live in `hooks`, what they share per session in `study`.
+"""
+
+from evalsuite.plugin.hooks import (
+    benchmark_clock,
+    pytest_addoption,
+    pytest_benchmark_update_json,
+    pytest_benchmark_update_machine_info,
+    pytest_configure,
+    pytest_generate_tests,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    study,
+)
+
+__all__ = [
+    "benchmark_clock",
+    "pytest_addoption",
+    "pytest_benchmark_update_json",
+    "pytest_benchmark_update_machine_info",
+    "pytest_configure",
+    "pytest_generate_tests",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "study",
+]

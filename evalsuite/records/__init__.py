@@ -1,0 +1,1 @@
+"""The versioned JSON of every case, written atomically and read by gates and report without torch."""

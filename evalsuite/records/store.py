@@ -1,0 +1,51 @@
+"""A folder of records, one atomic file per case: ``<root>/<scene>/<case>.json``, images beside them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from evalsuite.records.schema import Record, loads
+
+
+class RecordStore:
+    """Reads and writes records; a killed process leaves whole files or none."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, case_id: str) -> Path:
+        """Where the record of a case lives."""
+        return self.root / f"{case_id}.json"
+
+    def write(self, record: Record) -> Path:
+        """Write a record, replacing an earlier one of the same case."""
+        path = self.path(record.case)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(record.dumps())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return path
+
+    def read(self, case_id: str) -> Record | None:
+        """The record of a case, None if there is none.
+
+        Raises:
+            SchemaError: the file is there but malformed or of a newer schema.
+        """
+        path = self.path(case_id)
+        if not path.exists():
+            return None
+        return loads(path.read_text(encoding="utf-8"), str(path))
+
+    def __iter__(self) -> Iterator[Record]:
+        """All records, in the order of their ids."""
+        for path in sorted(self.root.glob("*/*.json")):
+            yield loads(path.read_text(encoding="utf-8"), str(path))

@@ -1,0 +1,1 @@
+"""What the records say: crossover, cost, tables, plots and one page. Reads record files only, without torch."""

@@ -1,0 +1,340 @@
+"""Records grouped by arm, budget and N, and the tables of cases and of strata.
+
+A case that gave no number stays in every table as its status, and a mean says over how many scenes it runs.
+Unbounded scenes are never pooled with objects.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import get_args
+
+from rich.markup import escape
+from rich.table import Table
+
+from evalsuite.core.cases import BUDGETS, Stratum
+from evalsuite.core.errors import NotComparableError, OptionError
+from evalsuite.records.schema import Record
+
+ARM_NAMES = {
+    "mean-colour": "mean colour",
+    "visual-hull": "visual hull",
+    "a": "A feed-forward",
+    "b": "B warm start",
+    "c": "C scratch",
+}
+"""Names shown for the arms, in the order of every table; floors first."""
+
+STUDY_ARMS = ("a", "b", "c")
+OBJECTS = "objects"
+"""The pool of all object scenes."""
+
+UNBOUNDED: Stratum = "unbounded"
+NOT_RUN = "not-run"
+
+Outcome = float | str
+"""A value, or the status that stands in its place."""
+
+_CASE_ID = re.compile(
+    r"(?P<scene>[^/]+)/(?P<arm>.+?)(?:-(?P<budget>inputs|capture)-n(?P<steps>\d+))?(?:-s(?P<seed>\d+))?"
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One arm under one budget after N steps: what is averaged over scenes."""
+
+    arm: str
+    budget: str | None
+    steps: int
+
+    @property
+    def label(self) -> str:
+        """``B warm start, N = 200``; the budget is left to the heading."""
+        name = arm_name(self.arm)
+        return f"{name}, N = {self.steps:,}" if self.budget else name
+
+    @property
+    def order(self) -> tuple[int, str, int, int]:
+        """Sort key: floors, A, then B and C, each by budget and N."""
+        names, budgets = list(ARM_NAMES), list(BUDGETS)
+        rank = names.index(self.arm) if self.arm in names else len(names)
+        return rank, self.arm, budgets.index(self.budget) if self.budget in budgets else -1, self.steps
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case as the table shows it; numbers are None unless ``status`` is ``ok``.
+
+    Attributes:
+        stratum: empty for a case without a record in a scene without any.
+        status: as in the record, or ``not-run`` for an expected case without one.
+        psnr, psnr_fg: dB.
+        seconds: see `asset_seconds`.
+    """
+
+    case: str
+    scene: str
+    stratum: str
+    setting: Setting
+    seed: int
+    status: str
+    reason: str
+    psnr: float | None = None
+    psnr_fg: float | None = None
+    ssim: float | None = None
+    alpha_iou: float | None = None
+    seconds: float | None = None
+    gaussians: int | None = None
+
+
+def arm_name(arm: str) -> str:
+    """Name shown for an arm; an arm of another study keeps its own."""
+    return ARM_NAMES.get(arm, arm)
+
+
+def parse_case(case_id: str) -> tuple[str, Setting, int]:
+    """Scene, setting and seed of a case id (`evalsuite.core.cases`).
+
+    Raises:
+        OptionError: not a case id.
+    """
+    match = _CASE_ID.fullmatch(case_id)
+    if match is None:
+        raise OptionError(f"{case_id!r} is not a case id; expected <scene>/<arm>[-<budget>-n<steps>][-s<seed>]")
+    return (
+        match["scene"],
+        Setting(match["arm"], match["budget"], int(match["steps"] or 0)),
+        int(match["seed"] or 0),
+    )
+
+
+def setting_of(record: Record) -> Setting:
+    """Arm, budget and N of a record."""
+    return Setting(record.arm, record.budget, record.steps)
+
+
+def asset_seconds(record: Record) -> float:
+    """Seconds that one more asset costs: all phases but ``compile``, which a process pays once."""
+    return sum(seconds for phase, seconds in record.seconds.items() if phase != "compile")
+
+
+def check_comparable(records: Iterable[Record]) -> None:
+    """Refuse records that must not stand side by side.
+
+    Raises:
+        NotComparableError: two protocols, or two recipes under one scene and budget.
+    """
+    protocols: dict[str, str] = {}
+    recipes: dict[tuple[str, str | None], dict[str, str]] = {}
+    for record in records:
+        protocols.setdefault(record.protocol_hash, record.case)
+        if record.arm in ("b", "c"):
+            recipes.setdefault((record.scene, record.budget), {}).setdefault(record.recipe_hash, record.case)
+    for kind, seen in (("protocol", protocols), *(("recipe", found) for found in recipes.values())):
+        if len(seen) > 1:
+            found = ", ".join(f"{key} ({case})" for key, case in seen.items())
+            raise NotComparableError(
+                f"records of {len(seen)} {kind} hashes: {found}; expected one: run the older again"
+            )
+
+
+def pools(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
+    """Scenes by stratum, in the study's order, with all objects pooled before the unbounded ones."""
+    scenes: dict[str, set[str]] = {}
+    for record in records:
+        scenes.setdefault(record.stratum, set()).add(record.scene)
+    objects = [stratum for stratum in get_args(Stratum) if stratum in scenes and stratum != UNBOUNDED]
+    others = sorted(set(scenes) - set(get_args(Stratum)))
+    found = {stratum: scenes[stratum] for stratum in objects}
+    if objects:
+        found[OBJECTS] = set().union(*found.values())
+    found |= {stratum: scenes[stratum] for stratum in (UNBOUNDED, *others) if stratum in scenes}
+    return {name: tuple(sorted(members)) for name, members in found.items()}
+
+
+def outcomes(
+    records: Iterable[Record], quantity: str, expected: Sequence[str] = ()
+) -> dict[Setting, dict[str, Outcome]]:
+    """A quantity by setting and scene: the mean over seeds, or the first status that keeps a seed from a value.
+
+    Args:
+        records: of one protocol.
+        quantity: metric id, ``seconds`` (`asset_seconds`) or ``gaussians``.
+        expected: ids of the cases there should be; those without a record are ``not-run``.
+
+    Raises:
+        NotComparableError: see `check_comparable`.
+    """
+    records = list(records)
+    check_comparable(records)
+    seeds: dict[tuple[Setting, str], list[Outcome]] = {}
+    for record in records:
+        seeds.setdefault((setting_of(record), record.scene), []).append(_outcome(record, quantity))
+    for case_id in sorted(set(expected) - {record.case for record in records}):
+        scene, setting, _ = parse_case(case_id)
+        seeds.setdefault((setting, scene), []).append(NOT_RUN)
+    table: dict[Setting, dict[str, Outcome]] = {}
+    for setting, scene in sorted(seeds, key=lambda key: (key[0].order, key[1])):
+        values = seeds[setting, scene]
+        failures = [value for value in values if isinstance(value, str)]
+        numbers = [value for value in values if not isinstance(value, str)]
+        table.setdefault(setting, {})[scene] = failures[0] if failures else fmean(numbers)
+    return table
+
+
+def _outcome(record: Record, quantity: str) -> Outcome:
+    if record.status != "ok":
+        return record.status
+    if quantity == "seconds":
+        return asset_seconds(record)
+    if quantity == "gaussians":
+        return float(record.gaussians)
+    value = record.value(quantity)
+    if value is not None:
+        return value
+    return record.metrics[quantity].status if quantity in record.metrics else "missing-data"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over the scenes that gave a value.
+
+    Attributes:
+        value: None if no scene gave one.
+        scenes, of: scenes that gave a value, scenes in the pool.
+        failures: how often each status stands in place of a value.
+    """
+
+    value: float | None
+    scenes: int
+    of: int
+    failures: Mapping[str, int]
+
+    def text(self, digits: int) -> str:
+        """``27.31``; with the count of scenes and the failures where some are missing."""
+        shown = number(self.value, digits)
+        if self.scenes == self.of:
+            return shown
+        causes = ", ".join(f"{count} {status}" for status, count in sorted(self.failures.items()))
+        return f"{shown} ({self.scenes} of {self.of} scenes; {causes})"
+
+
+def mean_over(by_scene: Mapping[str, Outcome], scenes: Sequence[str]) -> Mean:
+    """Mean of one setting over the scenes of a pool; a scene without an entry counts as ``not-run``."""
+    found = [by_scene.get(scene, NOT_RUN) for scene in scenes]
+    values = [value for value in found if not isinstance(value, str)]
+    failures = Counter(value for value in found if isinstance(value, str))
+    return Mean(fmean(values) if values else None, len(values), len(scenes), failures)
+
+
+def case_rows(records: Iterable[Record], expected: Sequence[str] = ()) -> list[Row]:
+    """One row per record and per expected case without one, by scene, then floors, A, B, C.
+
+    Raises:
+        NotComparableError: see `check_comparable`.
+    """
+    records = list(records)
+    check_comparable(records)
+    strata = {record.scene: record.stratum for record in records}
+    rows = [_row(record) for record in records]
+    for case_id in set(expected) - {record.case for record in records}:
+        scene, setting, seed = parse_case(case_id)
+        rows.append(Row(case_id, scene, strata.get(scene, ""), setting, seed, NOT_RUN, "no record of this case"))
+    return sorted(rows, key=lambda row: (row.scene, row.setting.order, row.seed))
+
+
+def _row(record: Record) -> Row:
+    row = Row(record.case, record.scene, record.stratum, setting_of(record), record.seed, record.status, record.reason)
+    if record.status != "ok":
+        return row
+    return replace(
+        row,
+        psnr=record.value("psnr"),
+        psnr_fg=record.value("psnr-fg"),
+        ssim=record.value("ssim"),
+        alpha_iou=record.value("alpha-iou"),
+        seconds=asset_seconds(record),
+        gaussians=record.gaussians,
+    )
+
+
+def number(value: float | None, digits: int) -> str:
+    """Fixed digits with thousands separated; a dash for None."""
+    return "—" if value is None else f"{value:,.{digits}f}"
+
+
+def scene_count(count: int) -> str:
+    """``1 scene``, ``3 scenes``."""
+    return f"{count} scene" if count == 1 else f"{count} scenes"
+
+
+def case_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Table:
+    """`case_rows` for the terminal; the last column is the status where it is not ``ok``."""
+    table = Table(title="Cases (held-out views)")
+    for name in ("scene", "arm", "budget"):
+        table.add_column(name)
+    for name in ("N", "PSNR", "PSNR fg", "SSIM", "alpha IoU", "seconds", "Gaussians"):
+        table.add_column(name, justify="right")
+    table.add_column("status", style="red")
+    for row in case_rows(records, expected):
+        setting = row.setting
+        table.add_row(
+            escape(row.scene),
+            escape(arm_name(setting.arm) + (f" (seed {row.seed})" if row.seed else "")),
+            setting.budget or "",
+            f"{setting.steps:,}" if setting.budget else "",
+            number(row.psnr, 2),
+            number(row.psnr_fg, 2),
+            number(row.ssim, 4),
+            number(row.alpha_iou, 3),
+            number(row.seconds, 1),
+            number(row.gaussians, 0),
+            "" if row.status == "ok" else escape(f"{row.status}: {row.reason}" if row.reason else row.status),
+        )
+    return table
+
+
+def stratum_cells(
+    records: Iterable[Record], metric: str = "psnr", digits: int = 2, expected: Sequence[str] = ()
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of strata: a row per arm, budget and N, a column per stratum and pool.
+
+    Raises:
+        NotComparableError: see `check_comparable`.
+    """
+    records = list(records)
+    columns = pools(records)
+    header = ["arm", "budget", "N", *(f"{name} ({scene_count(len(scenes))})" for name, scenes in columns.items())]
+    rows = [
+        [
+            arm_name(setting.arm),
+            setting.budget or "",
+            f"{setting.steps:,}" if setting.budget else "",
+            *(mean_over(by_scene, scenes).text(digits) for scenes in columns.values()),
+        ]
+        for setting, by_scene in outcomes(records, metric, expected).items()
+    ]
+    return header, rows
+
+
+def stratum_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Table:
+    """Mean held-out PSNR in dB per stratum and over all objects, for the terminal."""
+    header, rows = stratum_cells(records, expected=expected)
+    table = Table(title="Mean held-out PSNR, dB")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index < 2 else "right")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def stratum_markdown(records: Iterable[Record], expected: Sequence[str] = ()) -> str:
+    """`stratum_table` as a Markdown table that ends with a line break."""
+    header, rows = stratum_cells(records, expected=expected)
+    rule = ["---" if index < 2 else "---:" for index in range(len(header))]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *rows))

@@ -1,0 +1,1 @@
+"""Scenes: procedural objects, scanned meshes, their ray-traced truth, posed captures and view splits."""

@@ -1,0 +1,1 @@
+"""What all arms share: rasterising, optimising and storing 3D Gaussians."""

@@ -1,0 +1,54 @@
+"""Adaptive density control: gsplat's `DefaultStrategy` with a working opacity reset and a cap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gsplat.strategy import DefaultStrategy
+from gsplat.strategy.ops import reset_opa
+
+from evalsuite.splats.recipes import Recipe
+
+
+class AdaptiveDensity(DefaultStrategy):
+    """gsplat 1.5.3's strategy, mended in two places.
+
+    - 1.5.3 never resets opacity: ``step % reset_every == 0 & step > 0`` is a chained comparison that is always
+      false (introduced by its PR 735, fixed on its development branch by PR 776).
+    - Growth stops at ``cap``: of the candidates, those with the largest screen gradient are kept.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(
+            prune_opa=recipe.prune_opacity,
+            grow_grad2d=recipe.grow_gradient,
+            grow_scale3d=recipe.grow_scale,
+            prune_scale3d=recipe.prune_scale,
+            refine_start_iter=recipe.refine_start,
+            refine_stop_iter=recipe.refine_stop,
+            refine_every=recipe.refine_every,
+            reset_every=recipe.reset_every,
+        )
+        self.cap = recipe.cap
+
+    def step_post_backward(
+        self, params: Any, optimizers: Any, state: dict[str, Any], step: int, info: Any, packed: bool = False
+    ) -> None:
+        """Accumulate gradients, and grow, prune and reset when it is time (gsplat's signature)."""
+        super().step_post_backward(params, optimizers, state, step, info, packed)
+        if 0 < step < self.refine_stop_iter and step % self.reset_every == 0:
+            reset_opa(params=params, optimizers=optimizers, state=state, value=2 * self.prune_opa)
+
+    @torch.no_grad()
+    def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> tuple[int, int]:
+        room = self.cap - len(params["means"])
+        mean_gradient = state["grad2d"] / state["count"].clamp_min(1)
+        if int((mean_gradient > self.grow_grad2d).sum()) > room:
+            # each candidate adds one Gaussian: silence all but the `room` strongest
+            keep = torch.topk(mean_gradient, max(room, 0)).indices
+            gradient = torch.zeros_like(state["grad2d"])
+            gradient[keep] = state["grad2d"][keep]
+            state["grad2d"] = gradient
+        grown: tuple[int, int] = super()._grow_gs(params, optimizers, state, step)
+        return grown

@@ -1,0 +1,89 @@
+"""The photometric loss of 3DGS, L1 + D-SSIM, as one fused CPU kernel or plain torch on CUDA.
+
+SSIM is Wang et al. 2004 with an 11 x 11 Gaussian window (sigma 1.5), per channel, only where the window fits
+("valid", as fused-ssim in gsplat's trainer). An image smaller than the window has no SSIM: L1 alone is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from evalsuite.splats.cpu import photometric
+from evalsuite.splats.cpu.photometric import K1_SQ, K2_SQ
+
+WINDOW = 11
+SIGMA = 1.5
+
+
+def gaussian_window() -> Float[Tensor, "11"]:
+    """The one-dimensional window, summing to 1."""
+    x = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    g = torch.exp(-(x**2) / (2 * SIGMA**2))
+    return (g / g.sum()).float()
+
+
+_WINDOW = gaussian_window().numpy()
+
+
+def photometric_loss(
+    rgb: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], ssim_weight: float
+) -> Float[Tensor, ""]:
+    """(1 - w) |rgb - target| + w (1 - SSIM), averaged over pixels and channels (Kerbl et al. 2023, eq. 7)."""
+    if min(rgb.shape[:2]) < WINDOW:
+        return (rgb - target).abs().mean()
+    if rgb.is_cuda:
+        return _loss_torch(rgb, target, ssim_weight)
+    return _FusedLoss.apply(rgb, target, ssim_weight)
+
+
+def _loss_torch(rgb: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
+    window = gaussian_window().to(rgb)
+    x, y = (t.permute(2, 0, 1)[:, None] for t in (rgb, target))
+
+    def blur(t: Tensor) -> Tensor:
+        return conv2d(conv2d(t, window.view(1, 1, 1, -1)), window.view(1, 1, -1, 1))
+
+    mx, my = blur(x), blur(y)
+    sxx, syy, sxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    ssim = (2 * mx * my + K1_SQ) * (2 * sxy + K2_SQ) / ((mx * mx + my * my + K1_SQ) * (sxx + syy + K2_SQ))
+    return (1 - ssim_weight) * (rgb - target).abs().mean() + ssim_weight * (1 - ssim.mean())
+
+
+class _FusedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rgb: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
+        image = rgb.detach().contiguous().numpy()
+        gradient = np.empty_like(image)
+        l1, ssim = _loss_and_gradient(image, target.detach().contiguous().numpy(), ssim_weight, gradient)
+        ctx.save_for_backward(torch.from_numpy(gradient))
+        return torch.tensor((1 - ssim_weight) * l1 + ssim_weight * (1 - ssim), dtype=rgb.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * cotangents[0], None, None
+
+
+def _loss_and_gradient(
+    image: np.ndarray, target: np.ndarray, weight: float, gradient: np.ndarray
+) -> tuple[float, float]:
+    """Mean L1 and mean SSIM; writes the gradient of the weighted loss. Images are [H, W, 3] float32, contiguous.
+
+    Rows stay interleaved: a horizontal tap is then a shift by 3 floats and every loop runs over contiguous memory.
+    """
+    height, width3 = image.shape[0], image.shape[1] * 3
+    x, y, g = (a.reshape(height, width3) for a in (image, target, gradient))
+    out_h, out_w = height - WINDOW + 1, width3 - 3 * (WINDOW - 1)
+    across = np.zeros((height, 5, out_w), np.float32)
+    partial = np.zeros((height + WINDOW - 1, 3, out_w), np.float32)
+    ssim_rows, l1_rows = np.zeros(out_h), np.zeros(height)
+    photometric.blur_rows(x, y, _WINDOW, across)
+    photometric.ssim_rows(across, _WINDOW, np.float32(-weight / (out_h * out_w)), partial, ssim_rows)
+    photometric.gradient_rows(x, y, partial, _WINDOW, np.float32((1 - weight) / (height * width3)), g, l1_rows)
+    return float(l1_rows.sum()) / (height * width3), float(ssim_rows.sum()) / (out_h * out_w)

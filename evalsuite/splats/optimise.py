@@ -1,0 +1,160 @@
+"""Per-scene photometric optimisation of Gaussians: one trajectory, seen at several N.
+
+The trajectory is a generator. It stops at every checkpoint and hands out the Gaussians; what the caller does with
+them (rendering, metrics) happens while the generator rests and so outside the optimisation's clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from evalsuite.core.clock import Clock
+from evalsuite.core.errors import NonFiniteError, OptionError
+from evalsuite.core.types import Gaussians, Views
+from evalsuite.splats.density import AdaptiveDensity
+from evalsuite.splats.loss import photometric_loss
+from evalsuite.splats.rasterise import rasterise
+from evalsuite.splats.recipes import Recipe
+
+_TINY = 1e-6  # keeps logit and log finite at the ends of their ranges
+_EXTENT_MARGIN = 1.1
+
+
+def scene_extent(views: Views) -> float:
+    """1.1 x the largest distance of a camera from the mean camera: the length learning rates scale with (3DGS)."""
+    positions = views.cameras.positions
+    return _EXTENT_MARGIN * float((positions - positions.mean(dim=0)).norm(dim=1).max())
+
+
+def optimise(
+    initial: Gaussians,
+    supervision: Views,
+    background: Float[Tensor, "3"],
+    recipe: Recipe,
+    checkpoints: Sequence[int],
+    *,
+    seed: int,
+    clock: Clock,
+) -> Iterator[tuple[int, Gaussians]]:
+    """Yield (n, Gaussians after n steps) for every n of ``checkpoints``, in order; one step renders one view.
+
+    n = 0 yields ``initial`` itself, untouched by any parameterisation.
+
+    Raises:
+        OptionError: a checkpoint beyond the recipe's horizon.
+        NonFiniteError: the loss became NaN or infinite.
+    """
+    ladder = sorted(set(checkpoints))
+    if ladder[-1] > recipe.horizon:
+        raise OptionError(
+            f"checkpoint n={ladder[-1]} lies beyond the horizon of recipe {recipe.name!r} ({recipe.horizon} steps); "
+            "shorten the ladder or choose a recipe with a longer horizon"
+        )
+    if ladder[0] == 0:
+        yield 0, initial
+        ladder = ladder[1:]
+    if not ladder:
+        return
+    with clock.phase("optimise"):
+        run = _Trajectory(initial, supervision, background, recipe, seed)
+    step = 0
+    for n in ladder:
+        with clock.phase("optimise"):
+            while step < n:
+                run.step(step)
+                step += 1
+            snapshot = run.gaussians(recipe.sh_degree).detach()
+        yield n, snapshot
+
+
+class _Trajectory:
+    """Parameters, optimisers and density control of one run."""
+
+    def __init__(self, initial: Gaussians, supervision: Views, background: Tensor, recipe: Recipe, seed: int) -> None:
+        self.recipe = recipe
+        self.background = background
+        self.cameras = supervision.cameras
+        self.targets = supervision.over(background).contiguous()
+        extent = scene_extent(supervision)
+        self.params: dict[str, torch.nn.Parameter] = _parameters(initial, recipe.sh_degree)
+        rates = {
+            "means": recipe.lr_means * extent,
+            "scales": recipe.lr_scales,
+            "quats": recipe.lr_quats,
+            "opacities": recipe.lr_opacities,
+            "sh0": recipe.lr_sh0,
+            "sh_rest": recipe.lr_sh_rest,
+        }
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            name: torch.optim.Adam([{"params": [self.params[name]], "lr": lr, "name": name}], eps=1e-15, fused=True)
+            for name, lr in rates.items()
+        }
+        self.decay = (recipe.lr_means_final / recipe.lr_means) ** (1 / recipe.horizon)
+        self.density = AdaptiveDensity(recipe)
+        self.state: dict[str, Any] = self.density.initialize_state(scene_scale=extent)
+        self.order = torch.Generator().manual_seed(seed)
+        self.queue: list[int] = []
+        torch.manual_seed(seed)  # splitting samples from torch's global generator
+
+    def gaussians(self, sh_degree: int) -> Gaussians:
+        """Activated parameters with harmonics up to ``sh_degree``."""
+        p = self.params
+        rest = p["sh_rest"][:, : (sh_degree + 1) ** 2 - 1]
+        return Gaussians(
+            means=p["means"],
+            quats=torch.nn.functional.normalize(p["quats"], dim=-1),
+            scales=torch.exp(p["scales"]),
+            opacities=torch.sigmoid(p["opacities"]),
+            sh=torch.cat([p["sh0"], rest], dim=1) if rest.shape[1] else p["sh0"],
+        )
+
+    def step(self, step: int) -> None:
+        """Render one view, move all parameters, control density."""
+        if not self.queue:
+            self.queue = torch.randperm(len(self.cameras), generator=self.order).tolist()
+        view = self.queue.pop()
+        degree = min(step // self.recipe.sh_every, self.recipe.sh_degree)
+        raster = rasterise(self.gaussians(degree), self.cameras[[view]], self.background)
+        loss = photometric_loss(raster.rgb[0], self.targets[view], self.recipe.ssim_weight)
+        info = {
+            "means2d": raster.means2d,
+            "radii": raster.radii,
+            "width": self.cameras.width,
+            "height": self.cameras.height,
+            "n_cameras": 1,
+            "gaussian_ids": None,
+        }
+        self.density.step_pre_backward(self.params, self.optimisers, self.state, step, info)
+        loss.backward()
+        if not math.isfinite(loss.item()):
+            raise NonFiniteError(
+                f"the loss became {loss.item()} at step {step} of recipe {self.recipe.name!r}, expected a finite "
+                "number: look for extreme views or lower the learning rates"
+            )
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.optimisers["means"].param_groups[0]["lr"] *= self.decay
+        self.density.step_post_backward(self.params, self.optimisers, self.state, step, info)
+
+
+def _parameters(initial: Gaussians, sh_degree: int) -> dict[str, torch.nn.Parameter]:
+    """Unconstrained parameters of activated Gaussians; harmonics are padded with zeros up to ``sh_degree``."""
+    sh = torch.zeros(len(initial), (sh_degree + 1) ** 2, 3, device=initial.means.device)
+    kept = min(sh.shape[1], initial.sh.shape[1])
+    sh[:, :kept] = initial.sh[:, :kept]
+    values = {
+        "means": initial.means,
+        "scales": initial.scales.clamp_min(_TINY).log(),
+        "quats": initial.quats,
+        "opacities": torch.logit(initial.opacities, eps=_TINY),
+        "sh0": sh[:, :1],
+        "sh_rest": sh[:, 1:],
+    }
+    return {name: torch.nn.Parameter(value.detach().clone().contiguous()) for name, value in values.items()}

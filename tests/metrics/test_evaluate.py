@@ -1,0 +1,196 @@
+"""`evaluate`: what is rendered, what is measured, what is said when it cannot be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from evalsuite.core.errors import NonFiniteError, ShapeError
+from evalsuite.core.types import Cameras, Render, Views
+from evalsuite.metrics.evaluate import evaluate
+from evalsuite.metrics.image import psnr, ssim
+from evalsuite.metrics.spec import METRICS
+from evalsuite.records.schema import Reading, Record, loads
+from evalsuite.scenes.rig import orbit_cameras
+
+SIZE, VIEWS = 16, 4
+BACKGROUND = torch.tensor([0.9, 0.5, 0.2])
+
+
+@dataclass
+class Shown:
+    """A result that shows given images to `cameras`, whichever of them it is asked for."""
+
+    cameras: Cameras
+    rgb: Tensor
+    alpha: Tensor
+    asked: list[int] = field(default_factory=list)
+    primitives: int = 1
+    bytes: int = 0
+
+    def render(self, cameras: Cameras, background: Tensor) -> Render:
+        self.asked.append(len(cameras))
+        assert torch.equal(background, BACKGROUND)
+        poses = self.cameras.cam_from_world
+        which = [int((poses == pose).all(dim=(1, 2)).nonzero()[0]) for pose in cameras.cam_from_world]
+        return Render(self.rgb[which], self.alpha[which], torch.zeros_like(self.alpha[which]))
+
+
+@pytest.fixture
+def truth() -> Views:
+    azimuth = torch.arange(VIEWS) * 70.0
+    cameras = orbit_cameras(azimuth, torch.zeros(VIEWS), radius=1.5, fov_y_deg=49.1, resolution=SIZE)
+    draw = torch.Generator().manual_seed(0)
+    alpha = (3 * torch.rand(VIEWS, SIZE, SIZE, generator=draw) - 1).clamp(0, 1)
+    return Views(torch.rand(VIEWS, SIZE, SIZE, 3, generator=draw), alpha, cameras)
+
+
+def noisy(truth: Views, seed: int = 1) -> Shown:
+    """The truth with noise that leaves [0, 1] in places."""
+    draw = torch.Generator().manual_seed(seed)
+    rgb = truth.over(BACKGROUND) + 0.3 * torch.randn(truth.rgb.shape, generator=draw)
+    return Shown(truth.cameras, rgb, torch.rand(truth.rgb.shape[:3], generator=draw))
+
+
+def test_a_perfect_result(truth: Views) -> None:
+    assert truth.alpha is not None
+    readings, images = evaluate(
+        Shown(truth.cameras, truth.over(BACKGROUND), truth.alpha), truth, BACKGROUND, eight_bit=True
+    )
+    assert {name: reading.value for name, reading in readings.items()} == {
+        "psnr": 100.0,
+        "psnr-fg": 100.0,
+        "ssim": pytest.approx(1.0),
+        "alpha-iou": 1.0,
+    }
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, (truth.over(BACKGROUND) * 255).round().byte().numpy())
+
+
+@pytest.mark.parametrize("eight_bit", [True, False])
+def test_values_are_those_of_clamped_and_rounded_images(truth: Views, eight_bit: bool) -> None:
+    result = noisy(truth)
+    pred, true = result.rgb.clamp(0, 1), truth.over(BACKGROUND)
+    if eight_bit:
+        pred, true = ((image * 255).round() / 255 for image in (pred, true))
+    readings, images = evaluate(result, truth, BACKGROUND, eight_bit)
+    assert readings["psnr"].per_view == pytest.approx(psnr(pred, true).tolist(), abs=1e-9)
+    assert readings["ssim"].per_view == pytest.approx(ssim(pred, true).tolist(), abs=1e-9)
+    assert readings["psnr"].value == pytest.approx(psnr(pred, true).mean().item(), abs=1e-9)
+    assert np.array_equal(images, (result.rgb.clamp(0, 1) * 255).round().byte().numpy())
+
+
+def test_eight_bits_hide_what_a_file_would_hide(truth: Views) -> None:
+    grid = Views((truth.rgb * 255).round() / 255, torch.ones(truth.rgb.shape[:3]), truth.cameras)
+    nearly = Shown(truth.cameras, grid.rgb + 0.4 / 255, torch.ones(truth.rgb.shape[:3]))
+    assert evaluate(nearly, grid, BACKGROUND, eight_bit=True)[0]["psnr"].value == 100
+    whole = evaluate(nearly, grid, BACKGROUND, eight_bit=False)[0]["psnr"].value
+    assert whole == pytest.approx(-20 * math.log10(0.4 / 255), abs=0.1)
+
+
+def test_views_are_rendered_one_at_a_time(truth: Views) -> None:
+    result = noisy(truth)
+    evaluate(result, truth, BACKGROUND, eight_bit=True)
+    assert result.asked == [1] * VIEWS
+
+
+def test_every_metric_is_read_with_its_version(truth: Views) -> None:
+    readings, _ = evaluate(noisy(truth), truth, BACKGROUND, eight_bit=True)
+    assert set(readings) == set(METRICS)
+    for name, reading in readings.items():
+        assert (reading.version, reading.status) == (METRICS[name].version, "ok")
+        assert len(reading.per_view) == VIEWS
+
+
+def test_photographs_have_no_foreground(truth: Views) -> None:
+    readings, _ = evaluate(noisy(truth), replace(truth, alpha=None), BACKGROUND, eight_bit=True)
+    for name in ("psnr-fg", "alpha-iou"):
+        assert readings[name] == Reading(None, (), METRICS[name].version, "unsupported")
+    assert readings["psnr"].status == readings["ssim"].status == "ok"
+
+
+def test_views_without_foreground_are_left_out(truth: Views) -> None:
+    assert truth.alpha is not None
+    alpha = truth.alpha.clone()
+    alpha[1] = 0.5
+    result = noisy(truth)
+    whole = evaluate(result, truth, BACKGROUND, eight_bit=True)[0]["psnr-fg"]
+    some = evaluate(result, replace(truth, alpha=alpha), BACKGROUND, eight_bit=True)[0]
+    assert some["psnr-fg"].per_view == tuple(whole.per_view[k] for k in (0, 2, 3))
+    assert some["psnr-fg"].value == pytest.approx(sum(some["psnr-fg"].per_view) / 3)
+    assert len(some["psnr"].per_view) == VIEWS
+    none = evaluate(result, replace(truth, alpha=alpha * 0), BACKGROUND, eight_bit=True)[0]
+    assert none["psnr-fg"] == Reading(None, (), METRICS["psnr-fg"].version, "unsupported")
+    assert none["alpha-iou"].status == "ok"
+
+
+@given(order=st.permutations(range(VIEWS)))
+@settings(max_examples=8, deadline=None)
+def test_order_of_the_views_moves_no_mean(order: list[int]) -> None:
+    cameras = orbit_cameras(torch.arange(VIEWS) * 70.0, torch.zeros(VIEWS), radius=1.5, fov_y_deg=49.1, resolution=SIZE)
+    draw = torch.Generator().manual_seed(3)
+    views = Views(
+        torch.rand(VIEWS, SIZE, SIZE, 3, generator=draw), torch.rand(VIEWS, SIZE, SIZE, generator=draw), cameras
+    )
+    straight, images = evaluate(noisy(views), views, BACKGROUND, eight_bit=True)
+    shuffled, moved = evaluate(noisy(views), views[order], BACKGROUND, eight_bit=True)
+    for name in METRICS:
+        assert shuffled[name].value == straight[name].value
+        assert shuffled[name].per_view == tuple(straight[name].per_view[k] for k in order)
+    assert np.array_equal(moved, images[order])
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_constant_and_empty_renders_are_legal(truth: Views, level: float) -> None:
+    flat = Shown(truth.cameras, torch.full_like(truth.rgb, level), torch.zeros(VIEWS, SIZE, SIZE))
+    readings, images = evaluate(flat, truth, BACKGROUND, eight_bit=True)
+    assert all(reading.status == "ok" for reading in readings.values())
+    assert readings["alpha-iou"].value == 0
+    assert (images == int(level * 255)).all()
+
+
+@pytest.mark.parametrize("plane", ["rgb", "alpha"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_diverged_render_is_an_error(truth: Views, plane: str, bad: float) -> None:
+    result = noisy(truth)
+    getattr(result, plane)[2].view(-1)[7] = bad
+    with pytest.raises(NonFiniteError, match=f"^{plane} rendered for held-out view 2 holds 1 NaN") as caught:
+        evaluate(result, truth, BACKGROUND, eight_bit=True)
+    assert caught.value.status == "nonfinite"
+
+
+def test_a_result_may_carry_gradients_and_double_precision(truth: Views) -> None:
+    result = noisy(truth)
+    same = evaluate(result, truth, BACKGROUND, eight_bit=True)[0]
+    result.rgb = result.rgb.double().requires_grad_()
+    assert evaluate(result, truth, BACKGROUND, eight_bit=True)[0] == same
+
+
+def test_a_render_of_another_size_is_refused(truth: Views) -> None:
+    small = noisy(truth)
+    small.rgb = small.rgb[:, 1:]
+    with pytest.raises(ShapeError, match=r"^pred has shape"):
+        evaluate(small, truth, BACKGROUND, eight_bit=True)
+
+
+def test_truth_in_bytes_is_refused(truth: Views) -> None:
+    with pytest.raises(ShapeError, match=r"^truth\.rgb ranges over"):
+        evaluate(noisy(truth), replace(truth, rgb=truth.rgb * 255), BACKGROUND, eight_bit=True)
+
+
+def test_truth_without_views_is_refused(truth: Views) -> None:
+    with pytest.raises(ShapeError, match=r"^truth holds 0 views"):
+        evaluate(noisy(truth), truth[:0], BACKGROUND, eight_bit=True)
+
+
+def test_readings_survive_a_record(truth: Views) -> None:
+    readings, _ = evaluate(noisy(truth), replace(truth, alpha=None), BACKGROUND, eight_bit=True)
+    record = Record("x/a", "x", "thin", "a", None, 0, 0, "smoke", "p", "0" * 12, metrics=readings)
+    assert loads(record.dumps(), "memory").metrics == readings
