@@ -1,3 +1,16 @@
-"""Loads the evalsuite plugin; everything else lives in the package."""
+"""Loads the evalsuite plugin, with the package's shape annotations checked at run time.
+
+Numba kernels (evalsuite.splats.cpu) stay unchecked: Numba cannot compile a wrapped function.
+"""
+
+from jaxtyping import install_import_hook
+
+_CHECKED = ("core", "scenes", "models", "arms", "metrics", "records", "execution", "gates", "report")
+_CHECKED_SPLATS = ("density", "field", "loss", "optimise", "ply", "rasterise", "recipes")
+
+install_import_hook(
+    [*(f"evalsuite.{name}" for name in _CHECKED), *(f"evalsuite.splats.{name}" for name in _CHECKED_SPLATS)],
+    "beartype.beartype",
+)
 
 pytest_plugins = ["evalsuite.plugin", "pytester"]

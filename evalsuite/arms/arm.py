@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from evalsuite.core.clock import Clock
 from evalsuite.core.types import Evidence, Renderable
@@ -42,6 +42,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Arm(Protocol):
     """A way to reconstruct. A generator: it does not run while its consumer evaluates a checkpoint."""
 

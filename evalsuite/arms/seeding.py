@@ -61,7 +61,7 @@ def _inside(points: Points, evidence: Evidence) -> Points:
     """Points inside the bounding sphere; all of them where the scene is unbounded (its supervision has no alpha)."""
     if evidence.supervision.alpha is None:
         return points
-    keep = (points.xyz - evidence.centre).norm(dim=1) <= evidence.radius * 1.05
+    keep = (points.xyz - evidence.centre.cpu()).norm(dim=1) <= evidence.radius * 1.05
     return Points(points.xyz[keep], points.rgb[keep])
 
 
@@ -71,7 +71,7 @@ def _random_points(evidence: Evidence, seed: int) -> Points:
         torch.randn(FALLBACK_POINTS, 3, generator=generator), dim=1
     )
     distance = evidence.radius * torch.rand(FALLBACK_POINTS, 1, generator=generator) ** (1 / 3)
-    return Points(evidence.centre + direction * distance, torch.rand(FALLBACK_POINTS, 3, generator=generator))
+    return Points(evidence.centre.cpu() + direction * distance, torch.rand(FALLBACK_POINTS, 3, generator=generator))
 
 
 def _joined(a: Points, b: Points) -> Points:

@@ -21,11 +21,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evalsuite.core.protocol import CAMERA_RADIUS as CAMERA_RADIUS
-from evalsuite.core.protocol import FOV_Y_DEG as FOV_Y_DEG
-from evalsuite.core.protocol import OBJECT_RADIUS as OBJECT_RADIUS
-from evalsuite.core.protocol import WHITE as WHITE
-
 SH_C0 = 0.28209479177387814
 """Value of the constant spherical harmonic, 1 / (2 sqrt(pi))."""
 

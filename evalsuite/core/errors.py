@@ -33,6 +33,10 @@ class UnknownNameError(EvalsuiteError):
         hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(f"unknown {kind} {name!r}; known: {', '.join(self.known)}.{hint}")
 
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+        """Rebuild from the arguments, not from the message: the error crosses process borders."""
+        return type(self), (self.kind, self.name, self.known)
+
 
 class OptionError(EvalsuiteError):
     """An option or setting outside what the protocol allows."""

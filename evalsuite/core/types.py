@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from evalsuite.core.cases import Budget as Budget
-from evalsuite.core.cases import Stratum as Stratum
+from evalsuite.core.cases import Budget, Stratum
 from evalsuite.core.errors import NonFiniteError, ShapeError
 
 
@@ -164,6 +163,7 @@ class Render:
     depth: Float[Tensor, "V H W"]
 
 
+@runtime_checkable
 class Renderable(Protocol):
     """All that metrics may know of an arm's result, whatever its representation."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import TimeoutError as NotYetError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
@@ -25,16 +26,19 @@ from evalsuite.scenes.catalogue import SUITES
 
 
 class LocalExecutor:
-    """Runs trajectories of one suite; `ensure` blocks until the records of one are there.
+    """Runs trajectories of one suite.
 
     Args:
-        workers: processes; 1 runs everything in this process.
+        device: ``cpu`` or ``cuda``.
+        workers: processes; 1 runs everything in this process, None takes one per core on CPU and one on CUDA.
         resume: keep cases that this very code has finished before.
     """
 
-    def __init__(self, suite: Suite, store: RecordStore, *, device: str, workers: int, resume: bool) -> None:
+    def __init__(
+        self, suite: Suite, store: RecordStore, *, device: str = "cpu", workers: int | None = None, resume: bool = False
+    ) -> None:
         self.suite, self.store, self.device, self.resume = suite, store, device, resume
-        self.workers = workers
+        self.workers = workers or (_cores() if device == "cpu" else 1)
         self._pool: ProcessPoolExecutor | None = None
         self._futures: dict[str, Future[None]] = {}
 
@@ -45,10 +49,10 @@ class LocalExecutor:
             for case in trajectory.cases:
                 self.store.path(case.id).unlink(missing_ok=True)
         if self.workers == 1:
-            fix_threads(os.cpu_count() or 1)
+            fix_threads(_cores())
             self._futures = {t.id: Future() for t in waiting}
             return
-        threads = max(1, (os.cpu_count() or 1) // self.workers)
+        threads = max(1, _cores() // self.workers)
         self._pool = ProcessPoolExecutor(
             self.workers, mp_context=get_context("spawn"), initializer=fix_threads, initargs=(threads,)
         )
@@ -57,19 +61,27 @@ class LocalExecutor:
                 _run_in_worker, trajectory, self.suite.name, str(self.store.root), self.device
             )
 
-    def ensure(self, trajectory: Trajectory) -> None:
-        """Wait for (or, without workers, run) one trajectory; afterwards every one of its cases has a record."""
+    def done(self, trajectory: Trajectory, wait_seconds: float) -> bool:
+        """Whether a trajectory has ended and every one of its cases has a record; without workers, runs it now.
+
+        Args:
+            wait_seconds: how long to wait for a worker before answering no.
+        """
         future = self._futures.get(trajectory.id)
-        if future is None or (self._pool is None and future.done()):
-            return
+        if future is None:
+            return True
         if self._pool is None:
-            run_trajectory(trajectory, self.suite, self.store, self.device)
-            future.set_result(None)
-            return
+            if not future.done():
+                run_trajectory(trajectory, self.suite, self.store, self.device)
+                future.set_result(None)
+            return True
         try:
-            future.result()
+            future.result(timeout=wait_seconds)
+        except NotYetError:
+            return False
         except BrokenProcessPool:
             self._record_lost(trajectory)
+        return True
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -94,6 +106,11 @@ def fix_threads(threads: int) -> None:
     """Give torch and Numba the same number of threads, once: oversubscription costs a factor of 20."""
     torch.set_num_threads(threads)
     numba.set_num_threads(threads)
+
+
+def _cores() -> int:
+    """Cores this process may use, and Numba has threads for."""
+    return min(len(os.sched_getaffinity(0)), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 def _run_in_worker(trajectory: Trajectory, suite: str, store: str, device: str) -> None:

@@ -60,12 +60,15 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
         _warm_up(device)
         reset_peak()
         settings = ArmSettings(suite.model, recipe, trajectory.steps, trajectory.seed)
+        peak = 0
         for checkpoint in _checkpoints(arm, scene, trajectory, settings, clock):
-            record = pending[checkpoint.steps]
+            peak = max(peak, peak_bytes())
+            record = replace(pending[checkpoint.steps], peak_bytes=peak)
             store.write(_evaluated(record, checkpoint, scene, suite, store))
             if checkpoint.steps == trajectory.steps[-1] and isinstance(checkpoint.result, GaussianField):
                 save_ply(checkpoint.result.gaussians, store.root / f"{record.case}.ply")
             del pending[checkpoint.steps]
+            reset_peak()  # what evaluation took is not the arm's
     except Exception as error:  # the record is where it goes: nothing is swallowed
         status, reason = _diagnosis(error)
         for record in pending.values():
@@ -137,7 +140,6 @@ def _identity(record: Record, **overrides: str) -> dict[str, str]:
 
 
 def _evaluated(record: Record, checkpoint: Checkpoint, scene: Scene, suite: Suite, store: RecordStore) -> Record:
-    peak = peak_bytes()
     metrics, images = evaluate(checkpoint.result, scene.heldout, scene.background, suite.protocol.eight_bit)
     strip = f"{record.case}.png"
     _save_strip(images, store.root / strip)
@@ -147,7 +149,6 @@ def _evaluated(record: Record, checkpoint: Checkpoint, scene: Scene, suite: Suit
         seconds=checkpoint.seconds,
         gaussians=checkpoint.result.primitives,
         asset_bytes=checkpoint.result.bytes,
-        peak_bytes=peak,
         notes=checkpoint.notes,
         images=(strip,),
     )
@@ -185,7 +186,7 @@ def _warm_up(device: str) -> None:
         sh=torch.zeros(n, 1, 3),
     ).to(device)
     cameras = Cameras(
-        look_at(orbit_position(0, 0, 1.5))[None],
+        look_at(orbit_position(0.0, 0.0, 1.5))[None],
         torch.full((1, 2), float(size)),
         torch.full((1, 2), size / 2),
         size,

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evalsuite.core.errors import BadDataError
+from evalsuite.core.errors import BadDataError, NotComparableError
 from evalsuite.records.schema import Record
 
 MIN_PAIRS = 4
@@ -70,9 +70,9 @@ class ClaimResult:
         return self.claim.required and self.ruling != "holds"
 
     def __str__(self) -> str:
-        if self.mean is None:
-            return f"{self.claim.id}: inconclusive, {self.pairs} scenes"
         against = f"; against it: {', '.join(self.against)}" if self.against else ""
+        if self.mean is None:
+            return f"{self.claim.id}: inconclusive, {self.pairs} scenes with both cases{against}"
         return (
             f"{self.claim.id}: {self.ruling}, {self.claim.metric} {self.mean:+.2f} "
             f"[{self.low:+.2f}, {self.high:+.2f}] over {self.pairs} scenes, margin {self.claim.margin}{against}"
@@ -87,15 +87,27 @@ def load_claims(path: Path) -> tuple[Claim, ...]:
     """
     try:
         tables: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
-        return tuple(Claim(**{**table, "strata": tuple(table["strata"])}) for table in tables)
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        if any(not isinstance(table["strata"], list) for table in tables):
+            raise TypeError("strata is not a list")
+        return tuple(
+            Claim(**{**table, "strata": tuple(table["strata"]), "margin": float(table["margin"])}) for table in tables
+        )
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise BadDataError(
             f"{path} does not list claims ({error}); expected [[claim]] tables, see its header"
         ) from None
 
 
 def judge(claim: Claim, records: Iterable[Record]) -> ClaimResult:
-    """Test a claim on all scenes that have both cases with a value."""
+    """Test a claim on all scenes that have both cases with a value.
+
+    Raises:
+        NotComparableError: the records were made under different protocols.
+    """
+    records = list(records)
+    hashes = sorted({record.protocol_hash for record in records})
+    if len(hashes) > 1:
+        raise NotComparableError(f"records of protocols {', '.join(hashes)} side by side, expected one: run all again")
     values: dict[str, dict[str, float]] = {}
     for record in records:
         value = record.value(claim.metric)

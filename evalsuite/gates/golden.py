@@ -8,13 +8,14 @@ Tolerance of a metric = max(the metric's floor, `K_SIGMA` x the spread of this v
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from evalsuite.core.errors import OptionError, SchemaError
+from evalsuite.core.errors import NonFiniteError, OptionError, SchemaError
 from evalsuite.metrics.spec import METRICS
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
@@ -102,25 +103,37 @@ class GoldenStore:
         if not path.exists():
             return None
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            tree = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
             if tree["schema"] > SCHEMA:
                 raise SchemaError(
                     f"{path} has schema {tree['schema']}, this evalsuite reads up to {SCHEMA}; upgrade it"
                 )
             metrics = tree["metrics"]
+            if tree["case"] != case:
+                raise ValueError(f"it is the golden of {tree['case']}")
             return Golden(
-                case=tree["case"],
+                case=case,
                 protocol_hash=tree["protocol_hash"],
                 metric_versions={name: m["version"] for name, m in metrics.items()},
                 values={name: m["value"] for name, m in metrics.items()},
                 noise={name: m["noise"] for name, m in metrics.items()},
                 seeds=tree["seeds"],
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise SchemaError(f"{path} is not a golden ({error}); restore it from git") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SchemaError(f"{path} is not a golden of {case} ({error}); restore it from git") from None
 
     def write(self, golden: Golden) -> None:
-        """Write one golden: sorted keys, values to 6 decimals so that a diff shows changes a reader can judge."""
+        """Write one golden: sorted keys, values to 6 decimals so that a diff shows changes a reader can judge.
+
+        Raises:
+            NonFiniteError: a value or a spread is NaN or infinite.
+        """
+        for name in golden.values:
+            if not (math.isfinite(golden.values[name]) and math.isfinite(golden.noise[name])):
+                raise NonFiniteError(
+                    f"{name} of {golden.case} is {golden.values[name]} +- {golden.noise[name]}, expected finite "
+                    "numbers; mend the case before approving it"
+                )
         tree = {
             "schema": SCHEMA,
             "case": golden.case,
@@ -165,6 +178,8 @@ def compare(case: str, record: Record | None, golden: Golden | None) -> Comparis
         return Comparison(
             case, "stale", reason=f"golden of protocol {golden.protocol_hash}, record of {record.protocol_hash}"
         )
+    if not readings:
+        return Comparison(case, "failed", reason="the record holds no metric with a value: nothing was compared")
     if set(readings) != set(golden.values):
         odd = sorted(set(readings) ^ set(golden.values))
         return Comparison(case, "stale", reason=f"golden and record differ in having {', '.join(odd)}")
@@ -172,6 +187,13 @@ def compare(case: str, record: Record | None, golden: Golden | None) -> Comparis
         if reading.version != golden.metric_versions[name]:
             return Comparison(
                 case, "stale", reason=f"{name} version {golden.metric_versions[name]} in golden, {reading.version} now"
+            )
+    for name, reading in readings.items():
+        if reading.value is None or not math.isfinite(reading.value + golden.values[name] + golden.noise[name]):
+            return Comparison(
+                case,
+                "failed",
+                reason=f"{name} is {reading.value}, its golden {golden.values[name]}: not finite",
             )
     changes = tuple(_change(name, golden, record) for name in sorted(readings))
     verdicts = [change.verdict for change in changes]
@@ -189,7 +211,10 @@ def _change(name: str, golden: Golden, record: Record) -> Change:
 def approve(
     records: RecordStore, expected: Sequence[str], goldens: GoldenStore, seeds: Sequence[int] = ()
 ) -> list[Comparison]:
-    """Write goldens from records, for those cases only whose verdict is not ``same``; returns what changed and why.
+    """Write goldens from records; returns what changed and why.
+
+    A case whose verdict is ``same`` keeps its values; with ``seeds`` only its spread is measured anew. Everything is
+    checked before the first file is written.
 
     Args:
         expected: ids of every case of the suite; a run that lacks one is refused whole.
@@ -205,16 +230,20 @@ def approve(
             f"{len(bad)} of {len(expected)} cases have no good record (first: {bad[0]}), expected all: "
             "run the suite to its end, then approve"
         )
-    changed = []
+    fresh: list[tuple[Golden, Comparison]] = []
     for case, record in found.items():
         assert record is not None
         old = goldens.read(case)
         comparison = compare(case, record, old)
-        if comparison.verdict == "same" and not seeds:
-            continue
-        goldens.write(_golden_of(record, old, _repeats(record, records, seeds)))
-        changed.append(comparison)
-    return changed
+        golden = _golden_of(record, old, _repeats(record, records, seeds))
+        if comparison.verdict == "same" and old is not None:
+            if golden.noise == old.noise:
+                continue
+            golden = replace(golden, values=old.values)
+        fresh.append((golden, comparison))
+    for golden, _ in fresh:
+        goldens.write(golden)
+    return [comparison for _, comparison in fresh]
 
 
 def _repeats(record: Record, records: RecordStore, seeds: Sequence[int]) -> list[Record]:
@@ -224,20 +253,24 @@ def _repeats(record: Record, records: RecordStore, seeds: Sequence[int]) -> list
     repeats = []
     for seed in seeds:
         repeat = records.read(f"{record.case}-s{seed}")
-        if repeat is None or repeat.status != "ok" or repeat.protocol_hash != record.protocol_hash:
+        if repeat is None or repeat.status != "ok" or _made_by(repeat) != _made_by(record):
             raise OptionError(
-                f"{record.case} has no good record with seed {seed}, expected one: run `evalsuite noise --seeds {seed}`"
+                f"{record.case} has no good record with seed {seed} made by the same code, protocol and recipe; "
+                f"run `evalsuite noise --seeds {seed}`"
             )
         repeats.append(repeat)
     return repeats
+
+
+def _made_by(record: Record) -> tuple[str, ...]:
+    return record.protocol_hash, record.recipe_hash, record.weights, record.source
 
 
 def _golden_of(record: Record, old: Golden | None, repeats: Sequence[Record]) -> Golden:
     values = {name: r.value for name, r in record.metrics.items() if r.status == "ok" and r.value is not None}
     noise = {name: old.noise.get(name, 0.0) if old else 0.0 for name in values}
     if repeats:
-        samples = {name: [value, *(r.value(name) for r in repeats)] for name, value in values.items()}
-        noise = {name: statistics.stdev([v for v in sample if v is not None]) for name, sample in samples.items()}
+        noise = {name: _spread(record.case, name, [record, *repeats]) for name in values}
     return Golden(
         case=record.case,
         protocol_hash=record.protocol_hash,
@@ -246,3 +279,17 @@ def _golden_of(record: Record, old: Golden | None, repeats: Sequence[Record]) ->
         noise=noise,
         seeds=1 + len(repeats) if repeats or not old else old.seeds,
     )
+
+
+def _spread(case: str, metric: str, records: Sequence[Record]) -> float:
+    """Sample standard deviation of a metric over seeds, to the precision that a golden stores."""
+    values = [value for record in records if (value := record.value(metric)) is not None]
+    if len(values) < len(records):
+        raise OptionError(
+            f"{metric} of {case} has a value for {len(values)} of {len(records)} seeds; run `evalsuite noise`"
+        )
+    return round(statistics.stdev(values), 6)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} in place of a number")

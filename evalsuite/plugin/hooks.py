@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from evalsuite.core.errors import EvalsuiteError
 from evalsuite.core.machine import fingerprint
@@ -35,30 +35,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register markers."""
+    """Register markers, and fix what the study expects before anything is collected."""
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
     config.addinivalue_line("markers", "data: needs the data mirror (EVALSUITE_MIRROR)")
-
-
-def _study_of(config: pytest.Config) -> Study:
-    if _STUDY not in config.stash:
-        option = config.option
-        on_gpu = bool(_GPU_SELECTED.search(option.markexpr or ""))
-        settings = StudySettings(
-            out=option.out,
-            golden=config.rootpath / "golden",
-            device="cuda" if on_gpu else "cpu",
-            workers=option.workers,
-            resume=option.resume,
-        )
-        try:
-            selection = select(
-                option.suite or (GPU_SUITE if on_gpu else CPU_SUITE), option.scene, option.arm, option.steps
-            )
-        except EvalsuiteError as error:
-            raise pytest.UsageError(str(error)) from None
-        config.stash[_STUDY] = Study(selection, settings)
-    return config.stash[_STUDY]
+    option = config.option
+    on_gpu = bool(_GPU_SELECTED.search(option.markexpr or ""))
+    settings = StudySettings(
+        out=option.out,
+        golden=config.rootpath / "golden",
+        device="cuda" if on_gpu else "cpu",
+        workers=option.workers,
+        resume=option.resume,
+    )
+    try:
+        selection = select(option.suite or (GPU_SUITE if on_gpu else CPU_SUITE), option.scene, option.arm, option.steps)
+    except EvalsuiteError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[_STUDY] = Study(selection, settings, Console(stderr=True))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -66,7 +59,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = set(metafunc.fixturenames)
     if not names & {"case", "warmstart", "claim"}:
         return
-    study = _study_of(metafunc.config)
+    study = metafunc.config.stash[_STUDY]
     marks: list[pytest.MarkDecorator] = []
     if study.settings.device == "cuda":
         marks = [pytest.mark.gpu]
@@ -86,8 +79,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def study(pytestconfig: pytest.Config) -> Study:
-    """The session's study."""
-    return _study_of(pytestconfig)
+    """The session's study, run to its end with the terminal free for its progress bar."""
+    running = pytestconfig.stash[_STUDY]
+    if not running.ran:
+        with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            running.records()
+    return running
 
 
 class ReplayClock:
@@ -132,11 +129,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(line)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> Iterator[None] | None:
-    """Write the page of whatever ran; stop the workers."""
-    if _STUDY in session.config.stash:
-        running = session.config.stash[_STUDY]
-        running.close()
-        if running.ran:
-            write_outputs(running)
-    return None
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the page of whatever ran."""
+    if _STUDY in session.config.stash and session.config.stash[_STUDY].ran:
+        write_outputs(session.config.stash[_STUDY])

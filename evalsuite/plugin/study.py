@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from rich.console import Console
 
 from evalsuite.core.cases import Case
 from evalsuite.core.machine import device_class
 from evalsuite.execution.local import LocalExecutor
+from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection
 from evalsuite.gates.golden import Comparison, GoldenStore, compare
 from evalsuite.records.schema import Record
@@ -24,6 +26,7 @@ class StudySettings:
         golden: folder of goldens.
         device: ``cpu`` or ``cuda``.
         workers: processes; None means one per core on CPU and one on CUDA.
+        resume: keep cases that this very code has finished before.
     """
 
     out: Path
@@ -34,23 +37,15 @@ class StudySettings:
 
 
 class Study:
-    """Runs trajectories on demand and judges their cases."""
+    """Runs a selection once, when its first record is asked for, and judges the cases."""
 
-    def __init__(self, selection: Selection, settings: StudySettings) -> None:
-        self.selection, self.settings = selection, settings
+    def __init__(self, selection: Selection, settings: StudySettings, console: Console) -> None:
+        self.selection, self.settings, self.console = selection, settings, console
         suite = selection.suite
         self.store = RecordStore(settings.out / "records" / suite.name)
         self.goldens = GoldenStore(settings.golden, suite.name, device_class())
-        default = (os.cpu_count() or 1) if settings.device == "cpu" else 1
-        self.executor = LocalExecutor(
-            suite,
-            self.store,
-            device=settings.device,
-            workers=settings.workers or default,
-            resume=settings.resume,
-        )
         self.comparisons: dict[str, Comparison] = {}
-        self._started = False
+        self.ran = False
 
     @property
     def expected(self) -> tuple[str, ...]:
@@ -58,11 +53,14 @@ class Study:
         return tuple(case.id for case in self.selection.cases)
 
     def record(self, case: Case) -> Record | None:
-        """The record of a case, after its trajectory has run."""
-        if not self._started:
-            self._started = True
-            self.executor.start(self.selection.trajectories)
-        self.executor.ensure(case.trajectory)
+        """The record of a case."""
+        if not self.ran:
+            self.ran = True
+            s = self.settings
+            executor = LocalExecutor(
+                self.selection.suite, self.store, device=s.device, workers=s.workers, resume=s.resume
+            )
+            run_selection(self.selection, executor, self.console)
         return self.store.read(case.id)
 
     def records(self) -> list[Record]:
@@ -75,12 +73,3 @@ class Study:
         comparison = compare(case.id, self.record(case), self.goldens.read(case.id))
         self.comparisons[case.id] = comparison
         return comparison
-
-    @property
-    def ran(self) -> bool:
-        """Whether any case was asked for."""
-        return self._started
-
-    def close(self) -> None:
-        """Stop workers."""
-        self.executor.close()

@@ -9,12 +9,12 @@ from rich.console import Console
 from evalsuite.gates.golden import Change, Comparison
 from evalsuite.plugin.study import Study
 from evalsuite.records.schema import Record
-from evalsuite.report.page import write_page
-from evalsuite.report.tables import case_table, stratum_table
 
 
 def summary_lines(study: Study, width: int) -> list[str]:
     """Tables of cases and strata, what moved against the goldens, and the counts."""
+    from evalsuite.report.tables import case_table, stratum_table  # plots and statistics: seconds of import
+
     records = _records(study)
     console = Console(width=max(width, 100), force_terminal=False, no_color=True)
     with console.capture() as capture:
@@ -47,6 +47,8 @@ def describe(comparison: Comparison) -> list[str]:
 
 def write_outputs(study: Study) -> None:
     """Write the page."""
+    from evalsuite.report.page import write_page
+
     write_page(study.store.root, study.settings.out / "report", study.expected)
 
 

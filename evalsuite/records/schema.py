@@ -49,7 +49,7 @@ class Record:
         metrics: readings by metric id.
         seconds: by phase, cumulative up to this checkpoint; evaluation is in no phase.
         gaussians, asset_bytes: size of the result.
-        peak_bytes: peak resident memory of the process up to this checkpoint.
+        peak_bytes: peak memory of the arm up to this checkpoint: resident on CPU, allocated by torch on CUDA.
         notes: what a reader must know: what arm C started from, fallbacks, missing frames.
         machine, git, source: provenance: hardware and versions, commit, hash of the package's sources.
         images: strips of rendered held-out views, files relative to the record store.
@@ -90,7 +90,7 @@ class Record:
     @property
     def total_seconds(self) -> float:
         """Seconds of all phases."""
-        return sum(self.seconds.values())
+        return sum(self.seconds.values(), 0.0)
 
     def dumps(self) -> str:
         """JSON with sorted keys and shortest round-trip floats.
@@ -110,8 +110,10 @@ def loads(text: str, source: str) -> Record:
         SchemaError: not a record, or one of a newer schema.
     """
     try:
-        tree = json.loads(text)
+        tree = json.loads(text, parse_constant=_refuse_constant)
         schema = tree["schema"]
+        if not isinstance(schema, int) or schema < 1:
+            raise ValueError(f"schema is {schema!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise SchemaError(f"{source} is not an evalsuite record ({error}); delete it and run the case again") from None
     if schema > SCHEMA:
@@ -126,8 +128,12 @@ def loads(text: str, source: str) -> Record:
         }
         notes, images = tuple(tree.pop("notes")), tuple(tree.pop("images"))
         return Record(metrics=metrics, notes=notes, images=images, **tree)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise SchemaError(f"{source} is a malformed record ({error}); delete it and run the case again") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} in place of a number")
 
 
 def _refuse_non_finite(tree: Any, where: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,14 +23,12 @@ class RecordStore:
         """Write a record, replacing an earlier one of the same case."""
         path = self.path(record.case)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(record.dumps())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            temporary.write_text(record.dumps(), encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
         return path
 
     def read(self, case_id: str) -> Record | None:
@@ -47,5 +44,5 @@ class RecordStore:
 
     def __iter__(self) -> Iterator[Record]:
         """All records, in the order of their ids."""
-        for path in sorted(self.root.glob("*/*.json")):
+        for path in sorted(self.root.glob("*/*.json"), key=lambda p: f"{p.parent.name}/{p.stem}"):
             yield loads(path.read_text(encoding="utf-8"), str(path))

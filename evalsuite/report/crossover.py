@@ -75,7 +75,7 @@ def warm_start(b: Sequence[Checkpoint | None], c_final: Checkpoint | None) -> Wa
 def _crossing(before: Checkpoint | None, after: Checkpoint, psnr: float) -> tuple[float, float]:
     """N and seconds at which the line between two checkpoints has ``psnr``; log1p because the ladder starts at 0."""
     if before is None:
-        return after.steps, after.seconds
+        return float(after.steps), after.seconds
     ends = (math.log1p(before.steps), math.log1p(after.steps))
     steps = math.expm1(float(np.interp(psnr, (before.psnr, after.psnr), ends)))
     seconds = float(np.interp(steps, (before.steps, after.steps), (before.seconds, after.seconds)))
@@ -314,7 +314,11 @@ class Cost:
 
 
 def cost_table(
-    records: Iterable[Record], budget: str, scenes: Sequence[str], training_seconds: float = 0.0
+    records: Iterable[Record],
+    budget: str,
+    scenes: Sequence[str],
+    training_seconds: float = 0.0,
+    expected: Sequence[str] = (),
 ) -> list[Cost]:
     """Amortised cost of A, and of B and C at each N under a budget, over the scenes of a pool.
 
@@ -323,8 +327,9 @@ def cost_table(
         budget: of B and C; A counts under both.
         scenes: the pool.
         training_seconds: of the network; 0 counts training as sunk.
+        expected: ids of the cases there should be, so that a final checkpoint nobody has run is still the final one.
     """
-    spent: Mapping[Setting, Mapping[str, Outcome]] = outcomes(records, "seconds")
+    spent: Mapping[Setting, Mapping[str, Outcome]] = outcomes(records, "seconds", expected)
     means = {
         setting: mean_over(by_scene, scenes)
         for setting, by_scene in spent.items()

@@ -131,7 +131,7 @@ def write_page(store_root: Path, out: Path, expected: Sequence[str], training_se
         tables=[_trade_table(trades), _scene_trade_table(scene_trades(records, expected))],
         strata=[TextTable(title, *stratum_cells(records, key, n, expected)) for key, title, n in STRATUM_TABLES],
         figures=_write_figures(records, out),
-        costs=_costs(records, training_seconds),
+        costs=_costs(records, training_seconds, expected),
         training_hours=training_seconds / 3600,
         not_run=[row for row in rows if row.status == NOT_RUN],
         failed=[row for row in rows if row.status not in ("ok", NOT_RUN)],
@@ -152,8 +152,8 @@ def _estimated(found: Estimate, digits: int, unit: str = "") -> str:
     """``6.10 dB [5.00, 7.20]``, followed by ``(4 of 5)`` where not every scene gave a value."""
     text = number(found.mean, digits) + (unit if found.mean is not None else "")
     if found.interval:
-        text += f" [{number(found.interval[0], digits)}, {number(found.interval[1], digits)}]"
-    return text if found.scenes == found.of else f"{text} ({found.scenes} of {found.of})"
+        text += f" [{number(found.interval[0], digits)},\u00a0{number(found.interval[1], digits)}]"
+    return text if found.scenes == found.of else f"{text} ({found.scenes}\u00a0of\u00a0{found.of})"
 
 
 def _headlines(trades: Sequence[PoolTrade], shown: Container[str]) -> list[tuple[str, list[Card]]]:
@@ -200,7 +200,8 @@ def _warm_start_card(trade: PoolTrade) -> Card:
         f"{trade.steps.mean:,.0f} steps",
         f"Warm-start value: B reaches C's PSNR at N = {trade.final_steps:,} in {trade.reached} of {scene_count(of)}; "
         f"in those, after {_estimated(_all(trade.steps), 0)} steps, which saves "
-        f"{_estimated(_all(trade.steps_saved), 0)} steps and {_estimated(_all(trade.seconds_saved), 1, ' s')}.{lacking}",
+        f"{_estimated(_all(trade.steps_saved), 0)} steps and "
+        f"{_estimated(_all(trade.seconds_saved), 1, ' s')}.{lacking}",
     )
 
 
@@ -294,18 +295,20 @@ def _write_figures(records: Sequence[Record], out: Path) -> list[Picture]:
     return pictures
 
 
-def _costs(records: Sequence[Record], training_seconds: float) -> list[TextTable]:
+def _costs(records: Sequence[Record], training_seconds: float, expected: Sequence[str]) -> list[TextTable]:
     header = ("arm", "seconds per asset", *(f"h at {volume:,}" for volume in VOLUMES), "break-even, assets")
     tables = []
     for pool, scenes in _main_pools(records).items():
         for budget in BUDGETS:
-            costs = cost_table(records, budget, scenes, training_seconds)
+            costs = cost_table(records, budget, scenes, training_seconds, expected)
+            # The last row is C's final checkpoint: without its seconds there is no rival to break even with.
+            never = "never" if costs and costs[-1].hours else "—"
             rows = [
                 (
                     cost.setting.label,
                     cost.seconds.text(1),
                     *([f"{hours:.4g}" for hours in cost.hours] or ["—"] * len(VOLUMES)),
-                    "" if cost.setting.arm == "c" else number(cost.break_even, 0) if cost.break_even else "never",
+                    "" if cost.setting.arm == "c" else number(cost.break_even, 0) if cost.break_even else never,
                 )
                 for cost in costs
             ]
@@ -340,17 +343,18 @@ def _entry(row: Row, record: Record | None, store_root: Path, out: Path) -> Entr
     name = row.setting.label + (f", seed {row.seed}" if row.seed else "")
     if record is None:
         return Entry(row, name, (), (), None, ())
-    facts = (
-        ("PSNR", number(row.psnr, 2)),
-        ("fg", number(row.psnr_fg, 2)),
-        ("SSIM", number(row.ssim, 4)),
-        ("s", number(row.seconds, 1)),
-        ("Gaussians", number(row.gaussians, 0)),
+    numbers = (
+        ("PSNR", row.psnr, 2),
+        ("PSNR fg", row.psnr_fg, 2),
+        ("SSIM", row.ssim, 4),
+        ("seconds", row.seconds, 1),
+        ("Gaussians", row.gaussians, 0),
     )
+    facts = [(label, number(value, digits)) for label, value, digits in numbers if value is not None]
     about = f"{row.scene}: held-out views rendered by {name}"
     pictures = [Picture(_copied(image, store_root, out), about) for image in record.images]
     ply = _copied(f"{record.case}.ply", store_root, out)
-    return Entry(row, name, facts if row.status == "ok" else (), pictures, ply, _details(record))
+    return Entry(row, name, facts, pictures, ply, _details(record))
 
 
 def _details(record: Record) -> list[tuple[str, str]]:

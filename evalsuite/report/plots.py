@@ -104,15 +104,18 @@ def _draw_points(axes: Axes, arm: str, points: Sequence[Point]) -> None:
         marker = "x" if arm == "mean-colour" else "^"
         axes.plot(times, heights, marker, color=colour, markersize=9, label=arm_name(arm))
         return
-    axes.plot(times, heights, "-", color=colour, marker=MARKERS[arm], markersize=8, linewidth=1.6, label=arm_name(arm))
+    # A lies under B at N = 0: a larger marker, no label.
+    size = 13 if arm == "a" else 8
+    axes.plot(
+        times, heights, "-", color=colour, marker=MARKERS[arm], markersize=size, linewidth=1.6, label=arm_name(arm)
+    )
     # B is labelled above and C below its points: the curves often touch.
-    above = arm != "c"
+    above = arm == "b"
     for point, time in zip(points, times, strict=True):
         if point.scenes < point.of:
-            axes.plot(time, point.psnr, MARKERS[arm], color=colour, markerfacecolor="white", markersize=8)
-        name = "A" if arm == "a" else f"{point.setting.steps:,}"
+            axes.plot(time, point.psnr, MARKERS[arm], color=colour, markerfacecolor="white", markersize=size)
         axes.annotate(
-            name,
+            "" if arm == "a" else f"{point.setting.steps:,}",
             (time, point.psnr),
             xytext=(0, 9 if above else -9),
             textcoords="offset points",

@@ -40,7 +40,7 @@ Outcome = float | str
 """A value, or the status that stands in its place."""
 
 _CASE_ID = re.compile(
-    r"(?P<scene>[^/]+)/(?P<arm>.+?)(?:-(?P<budget>inputs|capture)-n(?P<steps>\d+))?(?:-s(?P<seed>\d+))?"
+    r"(?P<scene>[^/]+)/(?P<arm>[^/]+?)(?:-(?P<budget>inputs|capture)-n(?P<steps>\d+))?(?:-s(?P<seed>\d+))?"
 )
 
 
@@ -120,7 +120,7 @@ def setting_of(record: Record) -> Setting:
 
 def asset_seconds(record: Record) -> float:
     """Seconds that one more asset costs: all phases but ``compile``, which a process pays once."""
-    return sum(seconds for phase, seconds in record.seconds.items() if phase != "compile")
+    return float(sum(seconds for phase, seconds in record.seconds.items() if phase != "compile"))
 
 
 def check_comparable(records: Iterable[Record]) -> None:
@@ -196,7 +196,7 @@ def _outcome(record: Record, quantity: str) -> Outcome:
         return float(record.gaussians)
     value = record.value(quantity)
     if value is not None:
-        return value
+        return float(value)
     return record.metrics[quantity].status if quantity in record.metrics else "missing-data"
 
 
@@ -263,7 +263,7 @@ def _row(record: Record) -> Row:
     )
 
 
-def number(value: float | None, digits: int) -> str:
+def number(value: float | int | None, digits: int) -> str:
     """Fixed digits with thousands separated; a dash for None."""
     return "—" if value is None else f"{value:,.{digits}f}"
 

@@ -2,9 +2,9 @@
 
 Both loaders treat the images alike: remove the lens distortion (cut so that no border is blank), cut every view,
 centred, to the capture's median aspect, and area-average it to one size whose longer side is
-``protocol.capture.long_side``. Each view keeps its own focal length and centre. The world is only rotated (mean camera up
-becomes +y), never scaled or moved: the scene's ``centre`` and ``radius`` say where it is. Photographs fill the
-frame; the background is black, as in 3DGS.
+``protocol.capture.long_side``. Each view keeps its own focal length and centre. The world is only rotated (mean
+camera up becomes +y), never scaled or moved: the scene's ``centre`` and ``radius`` say where it is. Photographs fill
+the frame; the background is black, as in 3DGS.
 
 Poses and points come from a structure-from-motion run that saw the held-out images too, as in every published protocol.
 """
@@ -23,10 +23,11 @@ import torch
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from evalsuite.core.conventions import CAMERA_RADIUS, OBJECT_RADIUS, opencv_from_opengl
+from evalsuite.core.conventions import opencv_from_opengl
 from evalsuite.core.errors import BadDataError, MissingDataError, NonFiniteError
-from evalsuite.core.protocol import CaptureRule, Protocol
+from evalsuite.core.protocol import CAMERA_RADIUS, OBJECT_RADIUS, CaptureRule, Protocol
 from evalsuite.core.types import Cameras, Points, Scene, Views
+from evalsuite.scenes.colmap import read_model
 from evalsuite.scenes.images import (
     Box,
     area_average,
@@ -42,7 +43,7 @@ from evalsuite.scenes.images import (
 Matrix = Float[np.ndarray, "4 4"]
 
 MIN_AXIS_SPREAD = 1e-3
-"""Smallest eigenvalue of the mean projector off the optical axes that still fixes a point: axes about 2 degrees apart."""
+"""Mean squared sine between optical axes and their mean that still fixes a common point: about 2 degrees."""
 
 RADIUS_PER_DISTANCE = OBJECT_RADIUS / CAMERA_RADIUS
 """A capture's radius over the median distance of its cameras from the centre: the foreground, framed as objects are."""
@@ -75,16 +76,7 @@ def load_colmap(root: Path, scene_id: str, protocol: Protocol) -> Scene:
         BadDataError: a broken model or image, too few images, or no common place the cameras look at.
         NonFiniteError: NaN or infinity in a pose or camera.
     """
-    folder = root / "sparse" / "0"
-    if not any((folder / f"images{suffix}").is_file() for suffix in (".bin", ".txt")):
-        raise MissingDataError(f"{folder} holds no COLMAP model; expected cameras, images and points3D there: {FETCH}")
-    try:
-        model = pycolmap.Reconstruction(folder)
-    except (ValueError, IndexError, RuntimeError, MemoryError) as error:  # what truncated files lead COLMAP to
-        reason = str(error).splitlines()[0]
-        raise BadDataError(
-            f"{folder} is not a readable COLMAP model ({reason}); expected a whole one: {FETCH}"
-        ) from error
+    model = read_model(root / "sparse" / "0")
     names = sorted(image.name for image in model.images.values() if image.has_pose)
     present, notes = _present(root, {name: root / "images" / name for name in names})
     by_name = {image.name: image for image in model.images.values()}
@@ -121,10 +113,10 @@ def load_transforms(root: Path, scene_id: str, protocol: Protocol) -> Scene:
             _Photo(name, path, _transforms_camera(frames[name], path), _transforms_pose(frames[name]))
             for name, path in present.items()
         ]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise BadDataError(
-            f"{file} cannot be used ({reason}); expected instant-ngp's or nerfstudio's layout: correct or fetch it again"
+            f"{file} cannot be used ({reason}); expected instant-ngp's or nerfstudio's layout: fetch it again"
         ) from error
     return _scene(scene_id, photos, None, protocol, notes)
 
@@ -134,7 +126,9 @@ def _present(root: Path, paths: dict[str, Path]) -> tuple[dict[str, Path], tuple
     present = {name: path for name, path in paths.items() if path.is_file()}
     absent = [name for name in paths if name not in present]
     if not present:
-        raise MissingDataError(f"none of the {len(paths)} images of {root} is on disk; expected e.g. {_some(absent)}: {FETCH}")
+        raise MissingDataError(
+            f"none of the {len(paths)} images of {root} is on disk; expected e.g. {_some(absent)}: {FETCH}"
+        )
     if not absent:
         return present, ()
     return present, (f"{len(absent)} of {len(paths)} listed frames have no file: {_some(absent)}",)
@@ -158,7 +152,9 @@ def _transforms_pose(frame: dict[str, Any]) -> Matrix:
     if pose.shape not in ((4, 4), (3, 4)):
         raise ValueError(f"transform_matrix of {frame['file_path']} is {pose.shape}, not 4 x 4")
     if not np.isfinite(pose).all():
-        raise NonFiniteError(f"pose of {frame['file_path']} holds NaN or infinity; expected finite numbers: correct the file")
+        raise NonFiniteError(
+            f"pose of {frame['file_path']} holds NaN or infinity; expected finite numbers: correct the file"
+        )
     turn = pose[:3, :3]
     if np.abs(turn.T @ turn - np.eye(3)).max() > 1e-2 or np.linalg.det(turn) < 0:
         raise ValueError(f"transform_matrix of {frame['file_path']} is no rotation and translation")
@@ -177,17 +173,21 @@ def _transforms_camera(frame: dict[str, Any], path: Path) -> pycolmap.Camera:
     kind = "OPENCV_FISHEYE" if frame.get("is_fisheye") else str(frame.get("camera_model", "OPENCV"))
     if kind == "OPENCV_FISHEYE":
         params = [*lens, k1, k2, k3, k4]
-    elif kind in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE") and k4 == 0:
+    elif kind not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE") or k4:
+        raise ValueError(f"camera_model {kind!r} with k4 = {k4} of {frame['file_path']} is not supported")
+    elif any((k1, k2, k3, p1, p2)):
         kind, params = "FULL_OPENCV", [*lens, k1, k2, p1, p2, k3, 0.0, 0.0, 0.0]
     else:
-        raise ValueError(f"camera_model {kind!r} with k4 = {k4} of {frame['file_path']} is not supported")
-    if not any(params[4:]):
         kind, params = "PINHOLE", lens
     return pycolmap.Camera(model=kind, width=width, height=height, params=params)
 
 
 def _scene(
-    scene_id: str, photos: list[_Photo], model: pycolmap.Reconstruction | None, protocol: Protocol, notes: tuple[str, ...]
+    scene_id: str,
+    photos: list[_Photo],
+    model: pycolmap.Reconstruction | None,
+    protocol: Protocol,
+    notes: tuple[str, ...],
 ) -> Scene:
     rule = protocol.capture
     _check(scene_id, photos, rule)
@@ -248,7 +248,7 @@ def _common_point(scene_id: str, poses: Float[np.ndarray, "V 4 4"]) -> Float[np.
         if np.median(np.einsum("vi,vi->v", forward, point - positions)) > 0:
             return np.asarray(point)
     raise BadDataError(
-        f"cameras of {scene_id!r} look outwards or in parallel; expected a capture around a common place: use another one"
+        f"cameras of {scene_id!r} look outwards or in parallel; expected a common place before them: use another"
     )
 
 
@@ -319,5 +319,7 @@ def _points(model: pycolmap.Reconstruction, seen_by: set[str], upright: Float[np
     xyz = np.array([point.xyz for point in kept], dtype=np.float64).reshape(-1, 3) @ upright.T
     rgb = np.array([point.color for point in kept], dtype=np.float32).reshape(-1, 3) / 255
     if not np.isfinite(xyz).all():
-        raise NonFiniteError("points3D of the COLMAP model holds NaN or infinity; expected finite points: run SfM again")
+        raise NonFiniteError(
+            "points3D of the COLMAP model holds NaN or infinity; expected finite points: run SfM again"
+        )
     return Points(torch.from_numpy(xyz).float(), torch.from_numpy(rgb))

@@ -55,9 +55,7 @@ for _kind, _stratum in KINDS.items():
 for _id, (_, _stratum) in SCANS.items():
     SCENES.add(_id, SceneEntry(_id, _stratum, partial(gso_scene, _id)))
 for _name, _loader in (("beer", load_colmap), ("fox", load_transforms), ("bonsai", load_colmap)):
-    SCENES.add(
-        f"capture.{_name}", SceneEntry(f"capture.{_name}", "unbounded", partial(_capture, _name, _loader))
-    )
+    SCENES.add(f"capture.{_name}", SceneEntry(f"capture.{_name}", "unbounded", partial(_capture, _name, _loader)))
 
 SUITES: Registry[Suite] = Registry("suite")
 SUITES.add("smoke", Suite("smoke", tuple(f"smoke.{kind}" for kind in KINDS)))

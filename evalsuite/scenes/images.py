@@ -2,7 +2,7 @@
 
 pycolmap removes the lens distortion; the reduction is an exact area average, which Pillow's and torch's "box" and
 "area" filters are only at whole-number ratios. pycolmap needs 0.1 s per megapixel, so distorted photographs are first
-block-averaged to about twice the size wanted (`block_size`): 4 to 9 times faster.
+block-averaged to about twice the size wanted (`block_size`): fifty of 1080 x 1920 then take 2 s, not 9.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pycolmap
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from scipy import sparse
 
@@ -39,7 +39,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def block_size(camera: pycolmap.Camera, long_side: int) -> int:
     """Side in pixels of the blocks a photograph may be averaged over before undistortion; 1 for a pinhole camera."""
-    return 1 if camera.is_undistorted() else max(1, max(camera.width, camera.height) // (2 * long_side))
+    return 1 if _is_pinhole(camera) else max(1, max(camera.width, camera.height) // (2 * long_side))
 
 
 def block_camera(camera: pycolmap.Camera, block: int) -> pycolmap.Camera:
@@ -61,11 +61,12 @@ def read_rgb(path: Path, block: int = 1) -> UInt8[np.ndarray, "H W 3"]:
         BadDataError: the file is truncated, or no image.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path) as file:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if image.has_transparency_data:
-                black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-                image = Image.alpha_composite(black, image.convert("RGBA"))  # noqa: PLW2901
+            image: Image.Image = file
+            if file.has_transparency_data:
+                black = Image.new("RGBA", file.size, (0, 0, 0, 255))
+                image = Image.alpha_composite(black, file.convert("RGBA"))
             whole = image.width - image.width % block, image.height - image.height % block
             return np.array(image.convert("RGB").reduce(block, (0, 0, *whole)))
     except (OSError, ValueError, SyntaxError) as error:  # Pillow reports broken PNG chunks as SyntaxError
@@ -78,7 +79,7 @@ def pinhole_camera(camera: pycolmap.Camera) -> pycolmap.Camera:
     Raises:
         BadDataError: the lens cannot be undistorted (a panorama, or senseless parameters).
     """
-    if camera.is_undistorted():
+    if _is_pinhole(camera):
         return camera
     try:
         return pycolmap.undistort_camera(_NO_BLANKS, camera)
@@ -92,7 +93,7 @@ def pinhole_camera(camera: pycolmap.Camera) -> pycolmap.Camera:
 
 def pinhole(image: UInt8[np.ndarray, "H W 3"], camera: pycolmap.Camera) -> UInt8[np.ndarray, "h w 3"]:
     """Image without lens distortion, bilinearly resampled, as `pinhole_camera` sees it; any COLMAP camera model."""
-    if camera.is_undistorted():
+    if _is_pinhole(camera):
         return image
     bitmap, _ = pycolmap.undistort_image(_NO_BLANKS, pycolmap.Bitmap.from_array(image), camera)
     return bitmap.to_array()
@@ -108,6 +109,7 @@ def area_average(image: UInt8[np.ndarray, "H W 3"], box: Box, size: tuple[int, i
     """Mean of the source over the footprint of each target pixel, fractions of pixels included, rounded to 8 bits.
 
     Args:
+        image: the source.
         box: part of the source to show.
         size: target width and height; no larger than the box, or the result is nearest-neighbour like.
     """
@@ -118,6 +120,11 @@ def area_average(image: UInt8[np.ndarray, "H W 3"], box: Box, size: tuple[int, i
     by_rows = by_rows.reshape(size[1], image.shape[1], 3).transpose(1, 0, 2).reshape(image.shape[1], -1)
     mean = (columns @ by_rows).reshape(size[0], size[1], 3).transpose(1, 0, 2)
     return np.ascontiguousarray(np.rint(mean).clip(0, 255).astype(np.uint8))
+
+
+def _is_pinhole(camera: pycolmap.Camera) -> bool:
+    """By model: COLMAP calls a fisheye lens without coefficients undistorted too."""
+    return camera.model_name in ("PINHOLE", "SIMPLE_PINHOLE")
 
 
 def _overlaps(source: int, start: float, stop: float, target: int) -> sparse.csr_array:

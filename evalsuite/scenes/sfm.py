@@ -111,9 +111,7 @@ def _matched(
     pycolmap.match_exhaustive(
         database, matching_options=matching, verification_options=verification, device=pycolmap.Device.cpu
     )
-    pycolmap.guided_geometric_verification(
-        model, database, two_view_geometry_options=verification, num_threads=1
-    )
+    pycolmap.guided_geometric_verification(model, database, two_view_geometry_options=verification, num_threads=1)
     return model
 
 

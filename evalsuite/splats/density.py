@@ -12,14 +12,15 @@ from evalsuite.splats.recipes import Recipe
 
 
 class AdaptiveDensity(DefaultStrategy):
-    """gsplat 1.5.3's strategy, mended in two places.
+    """gsplat 1.5.3's strategy, mended in three places.
 
     - 1.5.3 never resets opacity: ``step % reset_every == 0 & step > 0`` is a chained comparison that is always
       false (introduced by its PR 735, fixed on its development branch by PR 776).
+    - Splits draw from a generator seeded by run and step: what happens elsewhere between two steps changes nothing.
     - Growth stops at ``cap``: of the candidates, those with the largest screen gradient are kept.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, seed: int) -> None:
         super().__init__(
             prune_opa=recipe.prune_opacity,
             grow_grad2d=recipe.grow_gradient,
@@ -30,7 +31,7 @@ class AdaptiveDensity(DefaultStrategy):
             refine_every=recipe.refine_every,
             reset_every=recipe.reset_every,
         )
-        self.cap = recipe.cap
+        self.cap, self.seed = recipe.cap, seed
 
     def step_post_backward(
         self, params: Any, optimizers: Any, state: dict[str, Any], step: int, info: Any, packed: bool = False
@@ -50,5 +51,7 @@ class AdaptiveDensity(DefaultStrategy):
             gradient = torch.zeros_like(state["grad2d"])
             gradient[keep] = state["grad2d"][keep]
             state["grad2d"] = gradient
-        grown: tuple[int, int] = super()._grow_gs(params, optimizers, state, step)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed * 1_000_003 + step)
+            grown: tuple[int, int] = super()._grow_gs(params, optimizers, state, step)
         return grown

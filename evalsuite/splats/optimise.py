@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -47,22 +48,37 @@ def optimise(
     n = 0 yields ``initial`` itself, untouched by any parameterisation.
 
     Raises:
-        OptionError: a checkpoint beyond the recipe's horizon.
+        OptionError: no checkpoints, or one that is negative or beyond the recipe's horizon.
         NonFiniteError: the loss became NaN or infinite.
     """
     ladder = sorted(set(checkpoints))
-    if ladder[-1] > recipe.horizon:
+    if not ladder or ladder[0] < 0 or ladder[-1] > recipe.horizon:
         raise OptionError(
-            f"checkpoint n={ladder[-1]} lies beyond the horizon of recipe {recipe.name!r} ({recipe.horizon} steps); "
-            "shorten the ladder or choose a recipe with a longer horizon"
+            f"checkpoints are {ladder}, expected one or more from 0 to {recipe.horizon}, the horizon of recipe "
+            f"{recipe.name!r}; change the ladder or choose a recipe with another horizon"
         )
+    return _states(initial, _Start(supervision, background, recipe, seed), ladder, clock)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a trajectory is given beside its initial Gaussians."""
+
+    supervision: Views
+    background: Tensor
+    recipe: Recipe
+    seed: int
+
+
+def _states(initial: Gaussians, start: _Start, ladder: list[int], clock: Clock) -> Iterator[tuple[int, Gaussians]]:
     if ladder[0] == 0:
         yield 0, initial
         ladder = ladder[1:]
     if not ladder:
         return
+    recipe = start.recipe
     with clock.phase("optimise"):
-        run = _Trajectory(initial, supervision, background, recipe, seed)
+        run = _Trajectory(initial, start)
     step = 0
     for n in ladder:
         with clock.phase("optimise"):
@@ -76,12 +92,13 @@ def optimise(
 class _Trajectory:
     """Parameters, optimisers and density control of one run."""
 
-    def __init__(self, initial: Gaussians, supervision: Views, background: Tensor, recipe: Recipe, seed: int) -> None:
+    def __init__(self, initial: Gaussians, start: _Start) -> None:
+        recipe, seed = start.recipe, start.seed
         self.recipe = recipe
-        self.background = background
-        self.cameras = supervision.cameras
-        self.targets = supervision.over(background).contiguous()
-        extent = scene_extent(supervision)
+        self.background = start.background
+        self.cameras = start.supervision.cameras
+        self.targets = start.supervision.over(start.background).contiguous()
+        extent = scene_extent(start.supervision)
         self.params: dict[str, torch.nn.Parameter] = _parameters(initial, recipe.sh_degree)
         rates = {
             "means": recipe.lr_means * extent,
@@ -96,11 +113,10 @@ class _Trajectory:
             for name, lr in rates.items()
         }
         self.decay = (recipe.lr_means_final / recipe.lr_means) ** (1 / recipe.horizon)
-        self.density = AdaptiveDensity(recipe)
+        self.density = AdaptiveDensity(recipe, seed)
         self.state: dict[str, Any] = self.density.initialize_state(scene_scale=extent)
         self.order = torch.Generator().manual_seed(seed)
         self.queue: list[int] = []
-        torch.manual_seed(seed)  # splitting samples from torch's global generator
 
     def gaussians(self, sh_degree: int) -> Gaussians:
         """Activated parameters with harmonics up to ``sh_degree``."""

@@ -23,7 +23,8 @@ class Recipe:
         refine_start, refine_stop, refine_every: steps of adaptive density control; published stop is horizon / 2.
         grow_gradient: mean screen-space gradient (in half-images) above which a Gaussian is cloned or split.
         grow_scale, prune_scale: split above, and (after the first reset) prune above, this share of the extent.
-        reset_every: opacities are capped at twice ``prune_opacity`` whenever the step is a multiple of this.
+        reset_every: opacities are capped at twice ``prune_opacity`` at every multiple of this before ``refine_stop``;
+            large Gaussians are pruned only after the first such step. At this horizon neither happens.
         cap: density control never grows beyond this many Gaussians, the same for B and C.
     """
 
@@ -47,7 +48,7 @@ class Recipe:
     prune_scale: float = 0.1
     prune_opacity: float = 0.005
     reset_every: int = 3000
-    cap: int = 16384
+    cap: int = 8192
 
     @property
     def hash(self) -> str:

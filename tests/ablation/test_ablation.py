@@ -41,7 +41,7 @@ def test_warmstart_at_zero_is_feedforward(warmstart: Trajectory, study: Study) -
         for case_id in (f"{warmstart.scene}/a", f"{warmstart.id}-n0")
     )
     feedforward, start = study.record(a), study.record(b)
-    if feedforward is None or start is None or "ok" not in (feedforward.status, start.status):
+    if feedforward is None or start is None or {feedforward.status, start.status} != {"ok"}:
         pytest.fail("A or B has no result to compare; see its case", pytrace=False)
     assert start.metrics == feedforward.metrics
     assert start.gaussians == feedforward.gaussians

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -173,7 +174,9 @@ def test_a_result_may_carry_gradients_and_double_precision(truth: Views) -> None
     assert evaluate(result, truth, BACKGROUND, eight_bit=True)[0] == same
 
 
-def test_a_render_of_another_size_is_refused(truth: Views) -> None:
+def test_a_render_of_another_size_is_refused(truth: Views, monkeypatch: pytest.MonkeyPatch) -> None:
+    # as installed: the annotations' runtime checker would answer first
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     small = noisy(truth)
     small.rgb = small.rgb[:, 1:]
     with pytest.raises(ShapeError, match=r"^pred has shape"):

@@ -5,15 +5,16 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
+
 from evalsuite.core.conventions import rgb_from_sh0
 from evalsuite.core.errors import ShapeError, UnknownNameError
 from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG
 from evalsuite.core.types import Cameras
 from evalsuite.models.lgm.config import CONFIGS, LGMConfig
 from evalsuite.models.lgm.inputs import pack
-from evalsuite.models.lgm.network import LGM
+from evalsuite.models.lgm.network import LGM, SelfAttention
 from evalsuite.scenes.rig import orbit_cameras
-from torch.nn import functional as F  # noqa: N812
 
 TOY = LGMConfig(
     name="toy",
@@ -131,7 +132,9 @@ def test_splats_are_ordered_view_row_column() -> None:
     model = LGM(config).eval()
     x = torch.randn(1, 4, 9, 16, 16)
     changed = x.clone()
-    changed[0, 2, :, 11:14, 2:5] += 20.0  # without attention only view 2 can change, most of all around row 12, column 3
+    changed[0, 2, :, 11:14, 2:5] += (
+        20.0  # without attention only view 2 can change, most of all around row 12, column 3
+    )
     with torch.no_grad():
         difference = (model(changed) - model(x)).abs().sum(-1).view(4, 16, 16)
     assert (difference.sum((1, 2)) > 0).tolist() == [False, False, True, False]
@@ -154,7 +157,8 @@ def test_attention_joins_the_views() -> None:
 
 def test_attention_equals_the_formula() -> None:
     torch.manual_seed(0)
-    attention = LGM(TOY).unet.mid_block.attns[0].attn
+    attention = LGM(TOY).get_submodule("unet.mid_block.attns.0.attn")
+    assert isinstance(attention, SelfAttention)
     x = torch.randn(3, 10, 64)
     q, k, v = (x @ w.T for w in attention.qkv.weight.chunk(3))
     heads = []
@@ -203,5 +207,5 @@ def test_ray_head_shifts_along_the_image_axes() -> None:
 
 
 def test_wrong_input_is_named() -> None:
-    with pytest.raises(ShapeError, match=r"\(1, 3, 9, 16, 16\).*\(B, 4, 9, 16, 16\)"):
-        LGM(TOY)(torch.zeros(1, 3, 9, 16, 16))
+    with pytest.raises(ShapeError, match=r"\(1, 4, 9, 32, 32\).*\(B, 4, 9, 16, 16\)"):
+        LGM(TOY)(torch.zeros(1, 4, 9, 32, 32))

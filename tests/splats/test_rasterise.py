@@ -498,12 +498,14 @@ def test_nonfinite_background_is_named() -> None:
         ("sh", (5, 3)),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_shapes_are_named(field: str, shape: tuple[int, ...]) -> None:
     cloud = replace(random_gaussians(3, 5), **{field: torch.rand(shape)})
     with pytest.raises(ShapeError, match=field):
         rasterise(cloud, random_cameras(3), WHITE)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_background_is_named() -> None:
     with pytest.raises(ShapeError, match="background"):
         rasterise(random_gaussians(3, 5), random_cameras(3), torch.rand(4))

@@ -43,7 +43,7 @@ class LGMConfig:
     @property
     def splat_size(self) -> int:
         """Side of the square splat map of one view."""
-        return self.input_size // 2 ** (len(self.down_channels) - 1) * 2 ** (len(self.up_channels) - 1)
+        return self.input_size >> (len(self.down_channels) - 1) << (len(self.up_channels) - 1)
 
     @property
     def splats(self) -> int:

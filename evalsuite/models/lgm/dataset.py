@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (torch's own habit)
+from torch.nn import functional as F
 
 from evalsuite.core.errors import BadDataError, MissingDataError
 from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG, OBJECT_RADIUS
@@ -76,9 +76,7 @@ class Item:
 
 
 def _cameras(azimuth_deg: Tensor, elevation_deg: Tensor, resolution: int) -> Cameras:
-    return orbit_cameras(
-        azimuth_deg, elevation_deg, radius=CAMERA_RADIUS, fov_y_deg=FOV_Y_DEG, resolution=resolution
-    )
+    return orbit_cameras(azimuth_deg, elevation_deg, radius=CAMERA_RADIUS, fov_y_deg=FOV_Y_DEG, resolution=resolution)
 
 
 def training_cameras(seed: int, resolution: int = CACHE_RESOLUTION) -> Cameras:

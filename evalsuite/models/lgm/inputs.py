@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (torch's own habit)
+from torch.nn import functional as F
 
 from evalsuite.core.conventions import focal_from_fov
 from evalsuite.core.errors import NonFiniteError, OptionError, ShapeError
@@ -87,7 +87,8 @@ def _quaternion(rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "4"]:
     k[0, 1:] = skew
     k[1:, 0] = skew
     k[1:, 1:] = r + r.T - r.trace() * torch.eye(3, dtype=r.dtype, device=r.device)
-    return torch.linalg.eigh(k).eigenvectors[:, -1].to(rotation.dtype)
+    vectors: Tensor = torch.linalg.eigh(k).eigenvectors
+    return vectors[:, -1].to(rotation.dtype)
 
 
 def _quaternion_product(p: Float[Tensor, "4"], q: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:

@@ -10,7 +10,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (torch's own habit)
+from torch.nn import functional as F
 
 from evalsuite.core.conventions import sh0_from_rgb
 from evalsuite.core.errors import ShapeError
@@ -250,12 +250,14 @@ class LGM(nn.Module):
 
         Splats start in front of the centre, about a pixel wide, in their pixel's own colour.
         """
+        bias = self.conv.bias
+        assert bias is not None
         with torch.no_grad():
             self.conv.weight.mul_(0.3)
-            self.conv.bias.zero_()
-            self.conv.bias[2] = math.atanh(-0.3 / _DEPTH_SPAN)
-            self.conv.bias[3] = -1.0
-            self.conv.bias[7] = 1.0
+            bias.zero_()
+            bias[2] = math.atanh(-0.3 / _DEPTH_SPAN)
+            bias[3] = -1.0
+            bias[7] = 1.0
 
 
 Fields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -279,7 +281,7 @@ def _activate_ray(raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 9 H W"], s
     Colour is a residual on the pixel's own; scale is relative to the pixel's footprint at that depth.
     """
     b, v = x.shape[:2]
-    maps = F.adaptive_avg_pool2d(x.flatten(0, 1), size).unflatten(0, (b, v)).permute(0, 1, 3, 4, 2)
+    maps = F.adaptive_avg_pool2d(x.flatten(0, 1), size).view(b, v, 9, size, size).permute(0, 1, 3, 4, 2)
     length = maps[..., 6:9].norm(dim=-1, keepdim=True)
     moment, direction = maps[..., 3:6] / length, maps[..., 6:9] / length
     half = size // 2
@@ -287,7 +289,7 @@ def _activate_ray(raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 9 H W"], s
     down = (direction[:, :, half:].mean((2, 3)) - direction[:, :, :half].mean((2, 3)))[:, :, None, None]
     right, down = F.normalize(right, dim=-1), F.normalize(down, dim=-1)
 
-    grid = raw.unflatten(1, (v, size, size))
+    grid = raw.reshape(b, v, size, size, RAW_CHANNELS)
     along = _DEPTH_SPAN * torch.tanh(grid[..., 2:3])
     pixel = 2 * math.tan(math.radians(FOV_Y_DEG) / 2) / size * (CAMERA_RADIUS + along)
     shift = _OFFSET_SPAN * torch.tanh(grid[..., 0:2]) * pixel

@@ -30,7 +30,7 @@ from rich.progress import Progress
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (torch's own habit)
+from torch.nn import functional as F
 
 from evalsuite.core.errors import BadDataError, EvalsuiteError, MissingDataError, NonFiniteError, OptionError
 from evalsuite.core.protocol import WHITE
@@ -38,6 +38,7 @@ from evalsuite.core.types import Gaussians
 from evalsuite.models.lgm.config import CONFIGS, INPUT_VIEWS
 from evalsuite.models.lgm.dataset import (
     CACHE_RESOLUTION,
+    FREE_VIEWS,
     HELD_OUT,
     RINGS,
     Item,
@@ -78,7 +79,7 @@ class TrainSettings:
     weight_decay: float = 0.05
     clip: float = 1.0
     ssim_weight: float = 0.2
-    ema: float = 0.999
+    ema: float = 0.995
     checkpoint_seconds: float = 300.0
     seed: int = 0
 
@@ -227,7 +228,7 @@ def step(run: Run, objects: Sequence[ObjectViews]) -> dict[str, float]:
     for group in run.optimiser.param_groups:
         group["lr"] = rate
     run.optimiser.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     _average_gradients(run.model)
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip)
     run.done.steps += 1
@@ -259,9 +260,11 @@ def _average_gradients(model: LGM) -> None:
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([g.reshape(-1) for g in gradients])
     dist.all_reduce(flat)
-    parts = (flat / _processes()).split([g.numel() for g in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view(gradient.shape))
+    flat /= _processes()
+    begin = 0
+    for gradient in gradients:
+        gradient.copy_(flat[begin : begin + gradient.numel()].view(gradient.shape))
+        begin += gradient.numel()
 
 
 def _share_seconds(seconds: float) -> float:
@@ -279,9 +282,7 @@ def _average(run: Run) -> None:
         mean.lerp_(value, 1 - decay)
 
 
-def train(
-    settings: TrainSettings, training: Sequence[ObjectViews], heldout: Sequence[ObjectViews], out: Path
-) -> Run:
+def train(settings: TrainSettings, training: Sequence[ObjectViews], heldout: Sequence[ObjectViews], out: Path) -> Run:
     """Train until the budget is spent; checkpoints, scores and losses go to ``out``.
 
     Args:
@@ -298,7 +299,7 @@ def train(
     budget, recent = 60 * settings.minutes, []
     saved = run.done.seconds
     with Progress(console=Console(stderr=True), disable=not _first()) as bar, (out / "log.jsonl").open("a") as log:
-        task = bar.add_task(settings.model, total=budget, completed=run.done.seconds)
+        task = bar.add_task(settings.model, total=budget, completed=int(run.done.seconds))
         while run.done.seconds < budget:
             recent.append(step(run, training))
             bar.update(task, completed=run.done.seconds, description=f"loss {recent[-1]['total']:.4f}")
@@ -379,6 +380,7 @@ def export(settings: TrainSettings, out: Path, training: int, heldout: Sequence[
     kept = half if same else full
     facts = {"config": settings.model, **asdict(run.done), **kept}
     save_file({k: v.contiguous() for k, v in state.items()}, target, {k: str(v) for k, v in facts.items()})
+    target.chmod(0o644)  # safetensors writes files that only their owner can read
     names = [views.name for views in heldout]
     target.with_suffix(".md").write_text(
         _CARD.format(
@@ -386,8 +388,8 @@ def export(settings: TrainSettings, out: Path, training: int, heldout: Sequence[
             splats=run.model.config.splats,
             scans=training - _random_count(out),
             random=_random_count(out),
-            views=RINGS * INPUT_VIEWS + 20,
-            hardware=f"{torch.get_num_threads()} threads of a CPU ({platform.machine()}), bfloat16",
+            views=RINGS * INPUT_VIEWS + FREE_VIEWS,
+            hardware=f"{os.cpu_count()} CPU cores ({platform.machine()}), bfloat16",
             dtype="float16" if same else "float32",
             held=len(names),
             names=", ".join(names),

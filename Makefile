@@ -1,0 +1,41 @@
+# make ablation   the embedded study on this machine's CPU: table, records, page
+# make test       lint, types, unit tests, and the embedded study as a gate
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+
+.PHONY: environment ablation test lint unit gate lock clean
+
+environment: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+ablation: environment
+	mkdir -p out
+	$(BIN)/pytest tests/ablation --quiet --benchmark-json out/benchmark.json
+
+test: lint unit gate
+
+lint: environment
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: environment
+	$(BIN)/pytest tests --ignore tests/ablation --quiet
+
+gate: ablation
+
+# rebuild the lock after a change of dependencies; it names no registry
+lock: environment
+	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" --quiet --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,188 @@
+"""Command line: ``evalsuite run | noise | approve | report | scenes | machine``: the parts that the gate is made of."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from evalsuite.core.errors import EvalsuiteError, OptionError
+from evalsuite.core.machine import device_class, fingerprint
+from evalsuite.core.types import Scene, Views
+from evalsuite.execution.local import LocalExecutor
+from evalsuite.execution.progress import run_selection
+from evalsuite.execution.selection import Selection, select
+from evalsuite.gates.golden import Comparison, GoldenStore, approve
+from evalsuite.records.store import RecordStore
+from evalsuite.report.page import write_page
+from evalsuite.report.tables import case_table, stratum_table
+from evalsuite.scenes.catalogue import SCENES, SUITES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. User errors are one line on stderr and code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except EvalsuiteError as error:
+        print(f"evalsuite: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="evalsuite", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=function)
+        sub.add_argument("--suite", default="smoke", help="default: smoke")
+        sub.add_argument("--out", default="out", type=Path, help="folder of records and page (default: out)")
+        return sub
+
+    run = command("run", _run, "run a suite and write its records, without judging them")
+    run.add_argument("--scene", action="append", default=[])
+    run.add_argument("--arm", action="append", default=[])
+    run.add_argument("--steps", action="append", default=[], type=int)
+    noise = command("noise", _noise, "repeat the optimised arms with other seeds")
+    noise.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
+    for sub in (run, noise):
+        sub.add_argument("--workers", type=int, help="processes (default: one per core)")
+        sub.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        sub.add_argument("--resume", action="store_true", help="keep cases that this very code has finished")
+    approval = command("approve", _approve, "make the records the goldens, where they moved beyond tolerance")
+    approval.add_argument("--reason", required=True, help="goes into golden/CHANGES.md")
+    approval.add_argument("--seeds", nargs="*", type=int, default=[], help="seeds that `noise` has run")
+    approval.add_argument("--golden", default="golden", type=Path)
+    command("report", _report, "print the tables and write the page from records")
+    command("scenes", _scenes, "load every scene of a suite and write what it holds to scenes.json")
+    command("machine", _machine, "write this machine's fingerprint to machine.json")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    selection = select(options.suite, options.scene, options.arm, options.steps)
+    return _execute(selection, options)
+
+
+def _noise(options: argparse.Namespace) -> int:
+    whole = select(options.suite, arms=("b", "c"))
+    code = 0
+    for seed in options.seeds:
+        if seed in whole.suite.protocol.seeds:
+            raise OptionError(f"seed {seed} is the one the suite itself runs; choose others to measure its spread")
+        trajectories = tuple(replace(t, seed=seed) for t in whole.trajectories)
+        code = max(code, _execute(Selection(whole.suite, trajectories, whole=False), options))
+    return code
+
+
+def _execute(selection: Selection, options: argparse.Namespace) -> int:
+    store = _store(options)
+    executor = LocalExecutor(
+        selection.suite, store, device=options.device, workers=options.workers, resume=options.resume
+    )
+    run_selection(selection, executor, Console(stderr=True))
+    records = [store.read(case.id) for case in selection.cases]
+    failed = [r for r in records if r is None or r.status != "ok"]
+    for record in failed:
+        if record is not None:
+            print(f"{record.status}: {record.case}: {record.reason}", file=sys.stderr)
+    print(f"{len(records) - len(failed)} of {len(records)} cases of {selection.suite.name} recorded in {store.root}")
+    return 1 if failed else 0
+
+
+def _approve(options: argparse.Namespace) -> int:
+    suite = SUITES[options.suite]
+    expected = [case.id for t in suite.trajectories() for case in t.cases]
+    goldens = GoldenStore(options.golden, suite.name, device_class())
+    changed = approve(_store(options), expected, goldens, options.seeds)
+    for comparison in changed:
+        print(_line(comparison))
+    if changed:
+        log = options.golden / "CHANGES.md"
+        previous = log.read_text(encoding="utf-8") if log.exists() else "# What was approved, and why\n"
+        day = datetime.now(UTC).date().isoformat()
+        entry = f"\n## {day}: {suite.name} on {device_class()}\n\n{options.reason}\n\n{_tally(changed)}\n"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(previous + entry, encoding="utf-8")
+    print(f"{len(changed)} of {len(expected)} goldens written in {goldens.folder}")
+    return 0
+
+
+def _line(comparison: Comparison) -> str:
+    moves = ", ".join(f"{c.metric} {c.golden:.4f} -> {c.value:.4f}" for c in comparison.changes if c.verdict != "same")
+    return f"{comparison.verdict:10} {comparison.case} {moves}".rstrip()
+
+
+def _tally(changed: Sequence[Comparison]) -> str:
+    counts = {verdict: sum(c.verdict == verdict for c in changed) for verdict in sorted({c.verdict for c in changed})}
+    return f"{len(changed)} cases written: " + ", ".join(f"{n} were {verdict}" for verdict, n in counts.items()) + "."
+
+
+def _report(options: argparse.Namespace) -> int:
+    suite = SUITES[options.suite]
+    expected = [case.id for t in suite.trajectories() for case in t.cases]
+    store = _store(options)
+    records = [record for case in expected if (record := store.read(case)) is not None]
+    if not records:
+        raise OptionError(f"no records in {store.root}; run `evalsuite run --suite {suite.name}` first")
+    console = Console()
+    console.print(case_table(records))
+    console.print(stratum_table(records))
+    print(write_page(store.root, options.out / "report", expected))
+    return 0
+
+
+def _scenes(options: argparse.Namespace) -> int:
+    suite = SUITES[options.suite]
+    held = {name: _contents(SCENES[name].load(suite.protocol)) for name in suite.scenes}
+    _write_json(options.out / "scenes.json", {"protocol_hash": suite.protocol.hash, "scenes": held})
+    for name, contents in held.items():
+        notes = "".join(f"; {note}" for note in contents["notes"])
+        print(f"{name}: {contents['capture']} capture and {contents['heldout']} held-out views{notes}")
+    return 0
+
+
+def _contents(scene: Scene) -> dict[str, Any]:
+    digest = hashlib.sha256()
+
+    def add(views: Views) -> None:
+        for tensor in (views.rgb, views.alpha, views.cameras.cam_from_world, views.cameras.focal_px):
+            if tensor is not None:
+                digest.update(tensor.numpy().tobytes())
+
+    for views in (scene.inputs, scene.capture, scene.heldout):
+        add(views)
+    return {
+        "stratum": scene.stratum,
+        "capture": len(scene.capture),
+        "heldout": len(scene.heldout),
+        "notes": list(scene.notes),
+        "hash": digest.hexdigest()[:12],
+    }
+
+
+def _machine(options: argparse.Namespace) -> int:
+    _write_json(options.out / "machine.json", fingerprint())
+    return 0
+
+
+def _write_json(path: Path, tree: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(tree, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+
+
+def _store(options: argparse.Namespace) -> RecordStore:
+    return RecordStore(options.out / "records" / SUITES[options.suite].name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

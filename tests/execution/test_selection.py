@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from evalsuite.core.errors import OptionError, UnknownNameError
+from evalsuite.execution.selection import select
+from evalsuite.scenes.catalogue import SUITES
+
+
+def test_whole_suite_is_what_the_suite_expects() -> None:
+    selection = select("smoke")
+    assert selection.whole
+    assert selection.trajectories == SUITES["smoke"].trajectories()
+
+
+def test_smoke_matrix_counts() -> None:
+    # per scene: 2 floors, A, and 2 budgets x (4 checkpoints of B + 4 of C)
+    assert len(select("smoke").cases) == 6 * (2 + 1 + 2 * (4 + 4))
+    assert len(select("scan").cases) == 20 * (2 + 1 + 2 * (4 + 4))
+
+
+def test_a_part_is_not_whole_and_keeps_only_what_was_asked_for() -> None:
+    selection = select("smoke", ["smoke.chair"], ["b"], [0, 200])
+    assert not selection.whole
+    assert [case.id for case in selection.cases] == [
+        "smoke.chair/b-capture-n0",
+        "smoke.chair/b-capture-n200",
+        "smoke.chair/b-inputs-n0",
+        "smoke.chair/b-inputs-n200",
+    ]
+
+
+def test_seed_is_in_the_id_and_makes_a_part() -> None:
+    selection = select("smoke", ["smoke.chair"], ["c"], [50], seed=3)
+    assert [case.id for case in selection.cases] == ["smoke.chair/c-capture-n50-s3", "smoke.chair/c-inputs-n50-s3"]
+    assert not select("smoke", seed=3).whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("smok",), "unknown suite 'smok'.*Did you mean 'smoke'"),
+        (("smoke", ["smoke.chiar"]), "unknown scene 'smoke.chiar'.*Did you mean 'smoke.chair'"),
+        (("smoke", ["gso.dino-3"]), "unknown scene of suite 'smoke' 'gso.dino-3'"),
+        (("smoke", [], ["warmstrat"]), "unknown arm 'warmstrat'; known: a, b, c"),
+    ],
+)
+def test_unknown_names(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        select(*arguments)  # type: ignore[arg-type]
+
+
+def test_steps_off_the_ladder() -> None:
+    with pytest.raises(OptionError, match=r"N=7 is not on the ladder.*0, 50, 200, 1000, 3000"):
+        select("smoke", steps=[7])
+
+
+def test_a_choice_that_leaves_nothing() -> None:
+    with pytest.raises(OptionError, match="nothing of suite 'smoke' is left"):
+        select("smoke", arms=["b"], steps=[3000])

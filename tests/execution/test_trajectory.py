@@ -1,0 +1,195 @@
+"""Trajectories end in records, whatever happens on the way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from evalsuite.arms.arm import ArmSettings, Checkpoint
+from evalsuite.arms.floors import MeanColour
+from evalsuite.arms.procedures import ARMS
+from evalsuite.core.cases import Trajectory
+from evalsuite.core.clock import Clock
+from evalsuite.core.errors import NonFiniteError, UnknownNameError
+from evalsuite.core.protocol import PROTOCOLS, Protocol, Rig
+from evalsuite.core.suites import Suite
+from evalsuite.core.types import Evidence, Scene
+from evalsuite.execution import trajectory as subject
+from evalsuite.execution.local import LocalExecutor
+from evalsuite.execution.trajectory import finished, run_trajectory
+from evalsuite.records.store import RecordStore
+from evalsuite.scenes.catalogue import SCENES, SceneEntry
+from evalsuite.scenes.procedural import procedural_mesh
+from evalsuite.scenes.rig import object_scene
+from evalsuite.splats.ply import load_ply
+from evalsuite.splats.recipes import RECIPES
+
+TINY = Protocol(
+    "tiny",
+    Rig(resolution=32, capture_views=8, heldout_per_elevation=1, supersample=2),
+    steps_b=(0, 2, 4),
+    steps_c=(2, 4),
+)
+SUITE = Suite("tiny", ("tiny.blob",), protocol_name="tiny")
+B = Trajectory("tiny.blob", "b", "capture", TINY.steps_b)
+C = Trajectory("tiny.blob", "c", "capture", TINY.steps_c)
+
+
+def _load(protocol: Protocol) -> Scene:
+    return object_scene("tiny.blob", "organic", procedural_mesh("blob", 1), protocol)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordStore]:
+    """A store, with one tiny scene and protocol registered for the length of the test."""
+    monkeypatch.setitem(PROTOCOLS._items, "tiny", TINY)
+    monkeypatch.setitem(SCENES._items, "tiny.blob", SceneEntry("tiny.blob", "organic", _load))
+    subject.load_scene.cache_clear()
+    yield RecordStore(tmp_path / "records")
+    subject.load_scene.cache_clear()
+
+
+def test_every_checkpoint_becomes_a_record(store: RecordStore) -> None:
+    run_trajectory(C, SUITE, store, "cpu")
+    records = {case.id: store.read(case.id) for case in C.cases}
+    assert list(records) == ["tiny.blob/c-capture-n2", "tiny.blob/c-capture-n4"]
+    first, last = records.values()
+    assert first is not None
+    assert last is not None
+    assert (first.status, last.status) == ("ok", "ok")
+    assert first.protocol_hash == TINY.hash
+    assert first.recipe_hash == RECIPES["3dgs"].hash
+    assert len(last.metrics["psnr"].per_view) == 4
+    assert last.seconds["optimise"] > first.seconds["optimise"] > 0
+    assert last.seconds["sfm"] == first.seconds["sfm"] > 0
+    assert last.peak_bytes > 0
+    assert any("points" in note for note in last.notes)
+    assert (store.root / last.images[0]).is_file()
+    assert (store.root / "tiny.blob/truth.png").is_file()
+    assert len(load_ply(store.root / "tiny.blob/c-capture-n4.ply")) == last.gaussians
+
+
+def test_warmstart_at_zero_is_feedforward(store: RecordStore) -> None:
+    run_trajectory(Trajectory("tiny.blob", "a", None, (0,)), SUITE, store, "cpu")
+    run_trajectory(B, SUITE, store, "cpu")
+    a, b0, b4 = (store.read(f"tiny.blob/{name}") for name in ("a", "b-capture-n0", "b-capture-n4"))
+    assert a is not None
+    assert b0 is not None
+    assert b4 is not None
+    assert b0.metrics == a.metrics
+    assert b0.weights == a.weights != ""
+    assert b4.metrics != a.metrics
+
+
+def test_same_seed_same_record_other_seed_other_record(store: RecordStore, tmp_path: Path) -> None:
+    again = RecordStore(tmp_path / "again")
+    run_trajectory(C, SUITE, store, "cpu")
+    run_trajectory(C, SUITE, again, "cpu")
+    run_trajectory(replace(C, seed=1), SUITE, store, "cpu")
+    one, two, other = (
+        s.read(f"tiny.blob/c-capture-n4{suffix}") for s, suffix in ((store, ""), (again, ""), (store, "-s1"))
+    )
+    assert one is not None
+    assert two is not None
+    assert other is not None
+    assert one.metrics == two.metrics
+    assert one.metrics != other.metrics
+
+
+def _failing(error: Exception) -> object:
+    def arm(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
+        yield Checkpoint(2, MeanColour.of(evidence.inputs, evidence.background), clock.snapshot())
+        raise error
+
+    return arm
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (NonFiniteError("the loss became nan at step 3"), "nonfinite", "the loss became nan at step 3"),
+        (MemoryError("no more"), "oom", "out of memory with a peak of .* MiB: no more"),
+        (torch.OutOfMemoryError("card full"), "oom", "card full"),
+        (ZeroDivisionError("by zero"), "crashed", r"ZeroDivisionError: by zero \(test_trajectory.py:\d+\)"),
+    ],
+)
+def test_a_failure_keeps_what_was_finished_and_names_what_was_not(
+    store: RecordStore, monkeypatch: pytest.MonkeyPatch, error: Exception, status: str, reason: str
+) -> None:
+    monkeypatch.setitem(ARMS._items, "c", _failing(error))
+    run_trajectory(C, SUITE, store, "cpu")
+    first, last = (store.read(case.id) for case in C.cases)
+    assert first is not None
+    assert last is not None
+    assert first.status == "ok"
+    assert first.metrics
+    assert last.status == status
+    assert not last.metrics
+    assert re.search(reason, last.reason)
+
+
+def test_missing_data_is_a_record_with_the_way_out(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
+    suite = Suite("tiny", ("gso.dino-3",), protocol_name="tiny")
+    run_trajectory(Trajectory("gso.dino-3", "a", None, (0,)), suite, store, "cpu")
+    record = store.read("gso.dino-3/a")
+    assert record is not None
+    assert record.status == "missing-data"
+    assert "set EVALSUITE_MIRROR" in record.reason
+
+
+def test_an_unknown_arm_is_the_suites_mistake(store: RecordStore) -> None:
+    with pytest.raises(UnknownNameError, match="unknown arm 'd'"):
+        run_trajectory(replace(C, arm="d"), SUITE, store, "cpu")
+
+
+def test_finished_needs_the_same_code_protocol_and_status(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not finished(C, SUITE, store)
+    run_trajectory(C, SUITE, store, "cpu")
+    assert finished(C, SUITE, store)
+    record = store.read("tiny.blob/c-capture-n4")
+    assert record is not None
+    for change in ({"source": "other"}, {"protocol_hash": "other"}, {"recipe_hash": "other"}, {"status": "oom"}):
+        store.write(replace(record, **change))  # type: ignore[arg-type]
+        assert not finished(C, SUITE, store), change
+    store.write(record)
+    monkeypatch.setattr(subject, "source_hash", lambda: "edited")
+    assert not finished(C, SUITE, store)
+
+
+def test_resume_keeps_finished_cases_and_a_fresh_run_does_not(store: RecordStore) -> None:
+    run_trajectory(C, SUITE, store, "cpu")
+    stamp = store.path("tiny.blob/c-capture-n4").stat().st_mtime_ns
+    resumed = LocalExecutor(SUITE, store, workers=1, resume=True)
+    resumed.start([C])
+    assert resumed.progress == (0, 0)
+    assert resumed.done(C, 0.0)
+    assert store.path("tiny.blob/c-capture-n4").stat().st_mtime_ns == stamp
+    fresh = LocalExecutor(SUITE, store, workers=1)
+    fresh.start([C])
+    assert store.read("tiny.blob/c-capture-n4") is None
+    assert fresh.done(C, 0.0)
+    assert store.read("tiny.blob/c-capture-n4") is not None
+
+
+def test_arms_never_see_heldout_views(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Evidence] = []
+
+    def spy(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
+        seen.append(evidence)
+        for steps in settings.steps:
+            yield Checkpoint(steps, MeanColour.of(evidence.inputs, evidence.background), clock.snapshot())
+
+    monkeypatch.setitem(ARMS._items, "c", spy)
+    for budget, count in (("capture", 8), ("inputs", 4)):
+        run_trajectory(replace(C, budget=budget), SUITE, store, "cpu")  # type: ignore[arg-type]
+        assert len(seen[-1].supervision) == count
+    heldout = subject.load_scene("tiny.blob", SUITE, "cpu").heldout.cameras.positions
+    for evidence in seen:
+        for views in (evidence.inputs, evidence.supervision):
+            assert torch.cdist(views.cameras.positions, heldout).min() > 1e-3

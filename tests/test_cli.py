@@ -1,0 +1,110 @@
+"""The command line by its exit codes: a mistake is one line and a code, and no finished result is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from evalsuite.cli import main
+from evalsuite.models.lgm import weights
+from evalsuite.records.store import RecordStore
+
+PART = ("--scene", "smoke.blob", "--workers", "1")
+
+
+def gso_object(folder: Path, texture: bytes) -> None:
+    """One scan in the publisher's layout: a textured tetrahedron."""
+    root = folder / "gso" / "Dino_3"
+    (root / "meshes").mkdir(parents=True)
+    (root / "materials/textures").mkdir(parents=True)
+    corners = ["0 0 0", "1 0 0", "0 1 0", "0 0 1"]
+    faces = ["1/1 3/3 2/2", "1/1 2/2 4/3", "1/1 4/2 3/3", "2/1 3/2 4/3"]
+    lines = [f"v {c}" for c in corners] + ["vt 0 0", "vt 1 0", "vt 0 1"] + [f"f {f}" for f in faces]
+    (root / "meshes/model.obj").write_text("\n".join(lines) + "\n")
+    (root / "materials/textures/texture.png").write_bytes(texture)
+
+
+def png(tmp_path: Path) -> bytes:
+    path = tmp_path / "texture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "--suite", "smok"), "unknown suite 'smok'; known: captures, scan, smoke. Did you mean 'smoke'?"),
+        (("run", "--scene", "smoke.chiar"), "Did you mean 'smoke.chair'?"),
+        (("run", "--arm", "warm"), "unknown arm 'warm'; known: a, b, c"),
+        (("run", "--steps", "7"), "N=7 is not on the ladder"),
+        (("noise", "--seeds", "0"), "seed 0 is the one the suite itself runs"),
+        (("report", "--out", "nowhere"), "no records in nowhere"),
+        (("approve", "--out", "nowhere", "--reason", "try"), "cases have no good record"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_truncated_texture_is_named_and_the_good_scene_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gso_object(tmp_path / "mirror", png(tmp_path)[:-100])
+    monkeypatch.setenv("EVALSUITE_MIRROR", str(tmp_path / "mirror"))
+    out = ("--out", str(tmp_path / "out"))
+    assert main(["run", *PART, "--arm", "mean-colour", *out]) == 0
+    code = main(["run", "--suite", "scan", "--scene", "gso.dino-3", "--arm", "mean-colour", "--workers", "1", *out])
+    assert code == 1
+    assert "texture.png" in capsys.readouterr().err
+    good = RecordStore(tmp_path / "out/records/smoke").read("smoke.blob/mean-colour")
+    assert good is not None
+    assert good.status == "ok"
+
+
+def test_a_scan_in_the_publishers_layout_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gso_object(tmp_path / "mirror", png(tmp_path))
+    monkeypatch.setenv("EVALSUITE_MIRROR", str(tmp_path / "mirror"))
+    arguments = ["run", "--suite", "scan", "--scene", "gso.dino-3", "--arm", "mean-colour", "--workers", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+
+
+def test_weights_of_another_shape_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = load_file(weights.MINI_PATH)
+    key = sorted(state)[0]
+    save_file({**state, key: state[key][..., :1].contiguous()}, tmp_path / "bad.safetensors")
+    monkeypatch.setattr(weights, "MINI_PATH", tmp_path / "bad.safetensors")
+    from evalsuite.arms import procedures
+
+    procedures._network.cache_clear()
+    assert main(["run", *PART, "--arm", "a", "--out", str(tmp_path / "out")]) == 1
+    procedures._network.cache_clear()
+    printed = capsys.readouterr().err
+    assert key in printed
+    record = RecordStore(tmp_path / "out/records/smoke").read("smoke.blob/a")
+    assert record is not None
+    assert record.status == "crashed"
+
+
+def test_machine_and_scenes_write_what_dvc_depends_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["machine", "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "machine.json").read_text())["device_class"].startswith(("cpu-", "cuda-"))
+    monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["scenes", "--suite", "scan", "--out", str(tmp_path)]) == 2
+    assert "set EVALSUITE_MIRROR" in capsys.readouterr().err
