@@ -20,11 +20,15 @@ from evalsuite.core.types import Scene, Views
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection, select
-from evalsuite.gates.golden import Comparison, GoldenStore, approve
+from evalsuite.gates.approval import approve
+from evalsuite.gates.golden import Comparison, GoldenStore
 from evalsuite.records.store import RecordStore
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, stratum_table
 from evalsuite.scenes.catalogue import SCENES, SUITES
+
+TABLE_WIDTH = 120
+"""Tables are printed at least this wide: a wrapped number is no number."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,6 +139,7 @@ def _report(options: argparse.Namespace) -> int:
     if not records:
         raise OptionError(f"no records in {store.root}; run `evalsuite run --suite {suite.name}` first")
     console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
     console.print(case_table(records))
     console.print(stratum_table(records))
     print(write_page(store.root, options.out / "report", expected))

@@ -1,24 +1,22 @@
 """Approved values of a case and the comparison of a record with them.
 
 A golden is one small JSON file in git, ``golden/<suite>/<device class>/<case id>.json``. It holds the values, the
-spread that repeated seeds showed, and what the values may be compared with (protocol hash, metric versions).
-Tolerance of a metric = max(the metric's floor, `K_SIGMA` x the spread of this very case).
+spread that repeated seeds showed (`evalsuite.gates.approval`), and what the values may be compared with
+(protocol hash, metric versions). Tolerance of a metric = max(the metric's floor, `K_SIGMA` x the case's spread).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from evalsuite.core.errors import NonFiniteError, OptionError, SchemaError
+from evalsuite.core.errors import NonFiniteError, SchemaError
 from evalsuite.metrics.spec import METRICS
 from evalsuite.records.schema import Record
-from evalsuite.records.store import RecordStore
 
 SCHEMA = 1
 K_SIGMA = 4.0
@@ -33,7 +31,7 @@ class Golden:
     """Approved values of one case.
 
     Attributes:
-        values: by metric id; noise: sample standard deviation over seeds by metric id, 0 where none was measured.
+        values: by metric id; noise: standard deviation over seeds by metric id, 0 where none was measured.
         seeds: how many runs the noise was measured from.
     """
 
@@ -206,89 +204,6 @@ def _change(name: str, golden: Golden, record: Record) -> Change:
     assert value is not None
     tolerance = max(spec.floor, K_SIGMA * golden.noise[name])
     return Change(name, golden.values[name], value, spec.drop(golden.values[name], value), tolerance)
-
-
-def approve(
-    records: RecordStore, expected: Sequence[str], goldens: GoldenStore, seeds: Sequence[int] = ()
-) -> list[Comparison]:
-    """Write goldens from records; returns what changed and why.
-
-    A case whose verdict is ``same`` keeps its values; with ``seeds`` only its spread is measured anew. Everything is
-    checked before the first file is written.
-
-    Args:
-        expected: ids of every case of the suite; a run that lacks one is refused whole.
-        seeds: further seeds that `evalsuite noise` has run, from which the spread of every optimised case is measured.
-
-    Raises:
-        OptionError: a case is missing or failed, or was not run with one of the seeds.
-    """
-    found = {case: records.read(case) for case in expected}
-    bad = [case for case, record in found.items() if record is None or record.status != "ok"]
-    if bad:
-        raise OptionError(
-            f"{len(bad)} of {len(expected)} cases have no good record (first: {bad[0]}), expected all: "
-            "run the suite to its end, then approve"
-        )
-    fresh: list[tuple[Golden, Comparison]] = []
-    for case, record in found.items():
-        assert record is not None
-        old = goldens.read(case)
-        comparison = compare(case, record, old)
-        golden = _golden_of(record, old, _repeats(record, records, seeds))
-        if comparison.verdict == "same" and old is not None:
-            if golden.noise == old.noise:
-                continue
-            golden = replace(golden, values=old.values)
-        fresh.append((golden, comparison))
-    for golden, _ in fresh:
-        goldens.write(golden)
-    return [comparison for _, comparison in fresh]
-
-
-def _repeats(record: Record, records: RecordStore, seeds: Sequence[int]) -> list[Record]:
-    """The same case with other seeds; an arm that optimises nothing has no seed to repeat."""
-    if record.budget is None:
-        return []
-    repeats = []
-    for seed in seeds:
-        repeat = records.read(f"{record.case}-s{seed}")
-        if repeat is None or repeat.status != "ok" or _made_by(repeat) != _made_by(record):
-            raise OptionError(
-                f"{record.case} has no good record with seed {seed} made by the same code, protocol and recipe; "
-                f"run `evalsuite noise --seeds {seed}`"
-            )
-        repeats.append(repeat)
-    return repeats
-
-
-def _made_by(record: Record) -> tuple[str, ...]:
-    return record.protocol_hash, record.recipe_hash, record.weights, record.source
-
-
-def _golden_of(record: Record, old: Golden | None, repeats: Sequence[Record]) -> Golden:
-    values = {name: r.value for name, r in record.metrics.items() if r.status == "ok" and r.value is not None}
-    noise = {name: old.noise.get(name, 0.0) if old else 0.0 for name in values}
-    if repeats:
-        noise = {name: _spread(record.case, name, [record, *repeats]) for name in values}
-    return Golden(
-        case=record.case,
-        protocol_hash=record.protocol_hash,
-        metric_versions={name: record.metrics[name].version for name in values},
-        values=values,
-        noise=noise,
-        seeds=1 + len(repeats) if repeats or not old else old.seeds,
-    )
-
-
-def _spread(case: str, metric: str, records: Sequence[Record]) -> float:
-    """Sample standard deviation of a metric over seeds, to the precision that a golden stores."""
-    values = [value for record in records if (value := record.value(metric)) is not None]
-    if len(values) < len(records):
-        raise OptionError(
-            f"{metric} of {case} has a value for {len(values)} of {len(records)} seeds; run `evalsuite noise`"
-        )
-    return round(statistics.stdev(values), 6)
 
 
 def _refuse_constant(name: str) -> float:

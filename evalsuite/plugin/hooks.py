@@ -60,21 +60,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not names & {"case", "warmstart", "claim"}:
         return
     study = metafunc.config.stash[_STUDY]
-    marks: list[pytest.MarkDecorator] = []
-    if study.settings.device == "cuda":
-        marks = [pytest.mark.gpu]
-        if not torch.cuda.is_available():
-            marks.append(pytest.mark.skip(reason="no CUDA device: torch.cuda.is_available() is False on this machine"))
     if "case" in names:
         cases = study.selection.cases
-        metafunc.parametrize("case", [pytest.param(case, id=case.id, marks=marks) for case in cases])
+        metafunc.parametrize("case", [pytest.param(case, id=case.id) for case in cases])
     if "warmstart" in names:
         arms = {(t.scene, t.arm) for t in study.selection.trajectories}
         pairs = [t for t in study.selection.trajectories if t.arm == "b" and 0 in t.steps and (t.scene, "a") in arms]
-        metafunc.parametrize("warmstart", [pytest.param(t, id=t.id, marks=marks) for t in pairs])
+        metafunc.parametrize("warmstart", [pytest.param(t, id=t.id) for t in pairs])
     if "claim" in names:
         claims = load_claims(Path(str(metafunc.definition.path)).parent / "claims.toml")
-        metafunc.parametrize("claim", [pytest.param(claim, id=claim.id, marks=marks) for claim in claims])
+        metafunc.parametrize("claim", [pytest.param(claim, id=claim.id) for claim in claims])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``-m gpu`` the whole study is a GPU study: mark its tests before pytest picks by marks."""
+    if config.stash[_STUDY].settings.device != "cuda":
+        return
+    skip = pytest.mark.skip(reason="no CUDA device: torch.cuda.is_available() is False on this machine")
+    for item in items:
+        if "study" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.gpu)
+            if not torch.cuda.is_available():
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ def summary_lines(study: Study, width: int) -> list[str]:
     from evalsuite.report.tables import case_table, stratum_table  # plots and statistics: seconds of import
 
     records = _records(study)
-    console = Console(width=max(width, 100), force_terminal=False, no_color=True)
+    console = Console(width=max(width, 120), force_terminal=False, no_color=True)
     with console.capture() as capture:
         console.print(case_table(records))
         console.print(stratum_table(records))

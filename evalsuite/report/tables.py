@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import get_args
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -275,11 +276,11 @@ def scene_count(count: int) -> str:
 
 def case_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Table:
     """`case_rows` for the terminal; the last column is the status where it is not ``ok``."""
-    table = Table(title="Cases (held-out views)")
+    table = Table(title="Cases (held-out views)", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("scene", "arm", "budget"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("N", "PSNR", "PSNR fg", "SSIM", "alpha IoU", "seconds", "Gaussians"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", style="red")
     for row in case_rows(records, expected):
         setting = row.setting
@@ -325,9 +326,9 @@ def stratum_cells(
 def stratum_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Table:
     """Mean held-out PSNR in dB per stratum and over all objects, for the terminal."""
     header, rows = stratum_cells(records, expected=expected)
-    table = Table(title="Mean held-out PSNR, dB")
+    table = Table(title="Mean held-out PSNR, dB", box=SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index < 2 else "right")
+        table.add_column(name, justify="left" if index < 2 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row))
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from evalsuite.core.cases import Stratum
 from evalsuite.core.errors import MissingDataError
+from evalsuite.core.mirror import places
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.registry import Registry
 from evalsuite.core.suites import Suite
@@ -38,13 +38,12 @@ def _procedural(kind: str, protocol: Protocol) -> Scene:
 
 
 def _capture(name: str, loader: Callable[[Path, str, Protocol], Scene], protocol: Protocol) -> Scene:
-    mirror = os.environ.get("EVALSUITE_MIRROR")
-    folders = [root / "captures" / name for root in (*([Path(mirror)] if mirror else []), Path("data"))]
+    folders = places(Path("captures") / name)
     for folder in folders:
         if folder.is_dir():
             return loader(folder, f"capture.{name}", protocol)
     raise MissingDataError(
-        f"capture {name} is neither in {folders[0]} nor in {folders[-1]}; expected its images and poses there: set "
+        f"capture {name} is not in {' nor in '.join(map(str, folders))}; expected its images and poses there: set "
         f"EVALSUITE_MIRROR to a folder that holds captures/{name}, or copy the capture to data/captures/{name}"
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from evalsuite.core.cases import Stratum
 from evalsuite.core.errors import MissingDataError, UnknownNameError
+from evalsuite.core.mirror import places
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.types import Scene
 from evalsuite.scenes.meshes import load_mesh, normalised
@@ -58,16 +58,14 @@ def locate(name: str) -> Path:
     Raises:
         MissingDataError: neither folder holds ``meshes/model.obj``.
     """
-    mirror = os.environ.get("EVALSUITE_MIRROR")
-    roots = [Path(mirror)] if mirror else []
-    folders = [root / "gso" / name for root in (*roots, Path("data"))]
+    folders = places(Path("gso") / name)
     for folder in folders:
         if (folder / _MESH).is_file():
             return folder
-    places = " nor in ".join(map(str, folders))
     raise MissingDataError(
-        f"scan {name} is not in {places}; expected {_MESH} and its texture there, as in the publisher's archive: "
-        f"set EVALSUITE_MIRROR to a folder that holds gso/{name}, or unpack the archive to data/gso/{name}"
+        f"scan {name} is not in {' nor in '.join(map(str, folders))}; expected {_MESH} and its texture there, as the "
+        f"publisher packs them: set EVALSUITE_MIRROR to a folder that holds gso/{name}, or unpack the archive to "
+        f"data/gso/{name}"
     )
 
 

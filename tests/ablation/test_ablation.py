@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from evalsuite.plugin.hooks import ReplayClock
     from evalsuite.plugin.study import Study
 
+pytestmark = pytest.mark.timeout(0)  # the first test runs the whole study
+
 
 def test_case(case: Case, study: Study, benchmark_clock: ReplayClock, benchmark: BenchmarkFixture) -> None:
     """The case ran, and no metric is worse than its golden beyond the tolerance."""

@@ -1,27 +1,23 @@
-"""The verdict on a case, and what approval writes."""
+"""The verdict on a case, and the file of a golden."""
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import CASE, HASH, golden, record
 
-from evalsuite.core.errors import EvalsuiteError, OptionError, SchemaError
+from evalsuite.core.errors import EvalsuiteError, SchemaError
 from evalsuite.gates import golden as golden_module
-from evalsuite.gates.golden import BLOCKING, K_SIGMA, Change, Golden, GoldenStore, approve, compare
+from evalsuite.gates.golden import BLOCKING, K_SIGMA, Change, Golden, GoldenStore, compare
 from evalsuite.metrics.spec import METRICS, MetricSpec
 from evalsuite.records.schema import Reading, Record
-from evalsuite.records.store import RecordStore
 
-CASE, HASH = "smoke.chair/b-capture-n50", "0123456789ab"
 SPECS = {
     "psnr": METRICS["psnr"],
     "ssim": METRICS["ssim"],
@@ -33,48 +29,6 @@ SPECS = {
 def _specs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One metric of the other direction: the suite has none yet."""
     monkeypatch.setattr(golden_module, "METRICS", SPECS)
-
-
-def record(values: Mapping[str, float] | None = None, case: str = CASE, **overrides: Any) -> Record:
-    values = {"psnr": 25.0} if values is None else values
-    scene, name = case.split("/")
-    fields: dict[str, Any] = {
-        "case": case,
-        "scene": scene,
-        "stratum": "thin",
-        "arm": name.split("-")[0],
-        "budget": "capture" if "capture" in name else None,
-        "steps": 50,
-        "seed": 0,
-        "suite": "smoke",
-        "protocol": "object-128",
-        "protocol_hash": HASH,
-        "metrics": {metric: Reading(value, (value,), 1) for metric, value in values.items()},
-    }
-    return Record(**{**fields, **overrides})
-
-
-def golden(values: Mapping[str, float] | None = None, noise: float = 0.0, case: str = CASE, **overrides: Any) -> Golden:
-    values = {"psnr": 25.0} if values is None else values
-    fields: dict[str, Any] = {
-        "case": case,
-        "protocol_hash": HASH,
-        "metric_versions": dict.fromkeys(values, 1),
-        "values": values,
-        "noise": dict.fromkeys(values, noise),
-        "seeds": 1,
-    }
-    return Golden(**{**fields, **overrides})
-
-
-@pytest.fixture
-def goldens(tmp_path: Path) -> GoldenStore:
-    return GoldenStore(tmp_path / "golden", "smoke", "cpu-x86-64")
-
-
-@pytest.fixture
-def records(tmp_path: Path) -> RecordStore:
-    return RecordStore(tmp_path / "out")
 
 
 # --- compare
@@ -269,133 +223,6 @@ def test_a_newer_golden_is_refused(goldens: GoldenStore) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": golden_module.SCHEMA + 1}))
     with pytest.raises(SchemaError, match=r"n50\.json has schema 2, this evalsuite reads up to 1; upgrade"):
         goldens.read(CASE)
-
-
-# --- approve
-
-A, B, C = "smoke.chair/a", CASE, "smoke.chair/c-capture-n50"
-
-
-def run(records: RecordStore, values: Mapping[str, float], **overrides: Any) -> None:
-    for case, psnr in values.items():
-        records.write(record({"psnr": psnr}, case, **overrides))
-
-
-def contents(goldens: GoldenStore) -> dict[str, bytes]:
-    return {case: goldens.path(case).read_bytes() for case in goldens.cases()}
-
-
-def test_the_first_approval_writes_every_golden(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {A: 20.0, B: 25.0})
-    changed = approve(records, [A, B], goldens)
-    assert [(c.case, c.verdict) for c in changed] == [(A, "no-golden"), (B, "no-golden")]
-    assert goldens.read(B) == golden({"psnr": 25.0})
-    assert goldens.read(A) == golden({"psnr": 20.0}, case=A)
-    assert all(compare(case, records.read(case), goldens.read(case)).verdict == "same" for case in (A, B))
-
-
-def test_approval_rewrites_only_what_changed(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {A: 20.0, B: 25.0, C: 27.0})
-    approve(records, [A, B, C], goldens)
-    before = contents(goldens)
-    run(records, {A: 20.04, B: 26.0, C: 24.0})
-    changed = approve(records, [A, B, C], goldens)
-    assert [(c.case, c.verdict) for c in changed] == [(B, "better"), (C, "worse")]
-    after = contents(goldens)
-    assert after[A] == before[A], "a value within tolerance does not creep into the golden"
-    assert after[B] != before[B]
-    assert approve(records, [A, B, C], goldens) == []
-
-
-def test_approval_mends_what_is_stale(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {A: 20.0})
-    goldens.write(golden({"psnr": 20.0}, case=A, protocol_hash="ba9876543210"))
-    assert [c.verdict for c in approve(records, [A], goldens)] == ["stale"]
-    assert goldens.read(A) == golden({"psnr": 20.0}, case=A)
-
-
-@pytest.mark.parametrize("kind", ["absent", "crashed", "missing-data"])
-def test_a_run_that_is_not_whole_is_refused_whole(records: RecordStore, goldens: GoldenStore, kind: str) -> None:
-    run(records, {A: 20.0})
-    if kind != "absent":
-        run(records, {B: 25.0}, status=kind)
-    with pytest.raises(OptionError, match=rf"1 of 2 cases have no good record \(first: {B}\)"):
-        approve(records, [A, B], goldens)
-    assert goldens.cases() == ()
-
-
-def test_only_expected_cases_are_approved(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {A: 20.0, B: 25.0})
-    approve(records, [A], goldens)
-    assert goldens.cases() == (A,)
-
-
-def test_noise_is_the_spread_over_seeds(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {B: 25.0, f"{B}-s1": 25.3, f"{B}-s2": 24.7})
-    approve(records, [B], goldens, seeds=(1, 2))
-    found = goldens.read(B)
-    assert found is not None
-    # deviations 0, +0.3, -0.3: variance 0.18 / 2
-    assert found.noise["psnr"] == pytest.approx(0.3)
-    assert found.values["psnr"] == 25.0, "the value stays that of seed 0"
-    assert found.seeds == 3
-    assert compare(B, record({"psnr": 23.81}), found).verdict == "same"
-    assert compare(B, record({"psnr": 23.79}), found).verdict == "worse"
-
-
-def test_noise_is_kept_by_an_approval_without_seeds(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {B: 25.0, f"{B}-s1": 25.3})
-    approve(records, [B], goldens, seeds=(1,))
-    run(records, {B: 29.0})
-    approve(records, [B], goldens)
-    found = goldens.read(B)
-    assert found is not None
-    assert found.values["psnr"] == 29.0
-    assert found.noise["psnr"] == pytest.approx(statistics.stdev([25.0, 25.3]), abs=1e-6)
-    assert found.seeds == 2
-
-
-def test_an_arm_that_optimises_nothing_has_no_noise(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {A: 20.0, B: 25.0, f"{B}-s1": 25.3})
-    approve(records, [A, B], goldens, seeds=(1,))
-    found = goldens.read(A)
-    assert found is not None
-    assert (found.noise["psnr"], found.seeds) == (0.0, 1)
-
-
-def test_measuring_noise_does_not_move_what_has_none(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {A: 20.0, B: 25.0, f"{B}-s1": 25.3})
-    approve(records, [A, B], goldens)
-    before = contents(goldens)
-    run(records, {A: 20.04})
-    approve(records, [A, B], goldens, seeds=(1,))
-    assert contents(goldens)[A] == before[A], "its verdict is `same`, and no noise was measured"
-
-
-@pytest.mark.parametrize("kind", ["absent", "crashed", "other-protocol"])
-def test_a_missing_seed_is_refused(records: RecordStore, goldens: GoldenStore, kind: str) -> None:
-    run(records, {B: 25.0})
-    if kind == "crashed":
-        run(records, {f"{B}-s1": 25.3}, status="crashed")
-    if kind == "other-protocol":
-        run(records, {f"{B}-s1": 25.3}, protocol_hash="ba9876543210")
-    with pytest.raises(OptionError, match=f"{B} has no good record with seed 1"):
-        approve(records, [B], goldens, seeds=(1,))
-    assert goldens.cases() == ()
-
-
-def test_a_missing_seed_is_refused_whole(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {B: 25.0, f"{B}-s1": 25.3, C: 27.0})
-    with pytest.raises(OptionError, match=f"{C} has no good record with seed 1"):
-        approve(records, [B, C], goldens, seeds=(1,))
-    assert goldens.cases() == (), "half an approval is no approval"
-
-
-def test_a_metric_that_one_seed_lacks(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {B: 25.0})
-    records.write(record({"ssim": 0.9}, f"{B}-s1"))
-    with pytest.raises(EvalsuiteError):
-        approve(records, [B], goldens, seeds=(1,))
 
 
 def test_a_non_finite_golden_is_never_written(goldens: GoldenStore) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from evalsuite.core.errors import BadWeightsError, MissingDataError
+from evalsuite.core.mirror import places
 from evalsuite.models.lgm.config import CONFIGS
 from evalsuite.models.lgm.network import LGM
 
@@ -32,18 +32,16 @@ def weights_path(name: str) -> Path:
     """
     config = CONFIGS[name]
     if name == "lgm-mini":
-        places = [MINI_PATH]
+        candidates: tuple[Path, ...] = (MINI_PATH,)
     elif name in PUBLIC_FILES:
-        mirror = os.environ.get("EVALSUITE_MIRROR")
-        roots = ([Path(mirror)] if mirror else []) + [Path("data")]
-        places = [root / "weights" / "lgm" / PUBLIC_FILES[name] for root in roots]
+        candidates = places(Path("weights/lgm") / PUBLIC_FILES[name])
     else:
         raise MissingDataError(f"{config.name} has no public weights; use lgm-mini or lgm-big")
-    for place in places:
-        if place.is_file():
-            return place
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
     source = "train it with python -m evalsuite.models.lgm.training" if name == "lgm-mini" else "the hub's ashawkey/LGM"
-    raise MissingDataError(f"no weights of {name} on this machine; put them at {places[-1]} (from {source})")
+    raise MissingDataError(f"no weights of {name} on this machine; put them at {candidates[-1]} (from {source})")
 
 
 def load_lgm(name: str) -> LGM:
