@@ -103,9 +103,12 @@ class LocalExecutor:
 
 
 def fix_threads(threads: int) -> None:
-    """Give torch and Numba the same number of threads, once: oversubscription costs a factor of 20."""
-    torch.set_num_threads(threads)
+    """Give torch and Numba the same number of threads, once: oversubscription costs a factor of 20.
+
+    Numba comes first: starting its threads sets the number of OpenMP threads, which torch shares.
+    """
     numba.set_num_threads(threads)
+    torch.set_num_threads(threads)
 
 
 def _cores() -> int:
