@@ -126,7 +126,8 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     """Keep the file small: one round needs no raw data, and the case id says all that parameters would."""
     for benchmark in output_json["benchmarks"]:
-        benchmark.pop("params", None)
+        for redundant in ("params", "options"):
+            benchmark.pop(redundant, None)
         benchmark["stats"].pop("data", None)
 
 

@@ -125,6 +125,7 @@ def test_benchmark_json_carries_the_case(project: pytest.Pytester, records: Path
     assert benchmark["stats"]["mean"] == pytest.approx(sum(record["seconds"].values()))
     assert benchmark["extra_info"]["metrics"]["psnr"] == record["metrics"]["psnr"]["value"]
     assert "node" not in tree["machine_info"]
+    assert run(project, "--benchmark-compare", "out.json").ret == pytest.ExitCode.OK, "the slim file still compares"
     assert tree["machine_info"]["evalsuite"]["versions"]["torch"]
 
 
