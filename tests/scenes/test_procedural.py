@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from evalsuite.core.errors import UnknownNameError
 from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG, OBJECT_RADIUS
 from evalsuite.scenes.meshes import TexturedMesh
-from evalsuite.scenes.procedural import _PRIMITIVES, KINDS, procedural_mesh, random_mesh
+from evalsuite.scenes.procedural import KINDS, procedural_mesh, random_mesh
+from evalsuite.scenes.procedural.random_objects import PRIMITIVES
 from evalsuite.scenes.raytrace import render_mesh
 from evalsuite.scenes.rig import orbit_cameras
 
@@ -88,9 +89,9 @@ def test_random_mesh_is_repeatable_and_varied() -> None:
 
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=10, deadline=None)
-@pytest.mark.parametrize("number", range(len(_PRIMITIVES)))
+@pytest.mark.parametrize("number", range(len(PRIMITIVES)))
 def test_primitives_are_closed_and_face_outwards(number: int, seed: int) -> None:
-    patches = _PRIMITIVES[number](np.random.default_rng(seed))
+    patches = PRIMITIVES[number](np.random.default_rng(seed))
     area, volume = np.zeros(3), 0.0
     for grid in patches:
         a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]
