@@ -57,7 +57,7 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
             pending = {steps: replace(record, weights=digest) for steps, record in pending.items()}
         scene = load_scene(trajectory.scene, suite, device)
         _write_strip(scene.heldout.over(scene.background), store, f"{scene.id}/truth.png")
-        _warm_up(device)
+        warm_up(device)
         reset_peak()
         settings = ArmSettings(suite.model, recipe, trajectory.steps, trajectory.seed)
         peak = 0
@@ -174,7 +174,7 @@ def _weights_hash(model: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _warm_up(device: str) -> None:
+def warm_up(device: str) -> None:
     """Compile every kernel once, outside any case's clock."""
     n, size = 8, 16
     generator = torch.Generator().manual_seed(0)
