@@ -7,7 +7,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,14 +77,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _noise(options: argparse.Namespace) -> int:
-    whole = select(options.suite, arms=("b", "c"))
-    code = 0
-    for seed in options.seeds:
-        if seed in whole.suite.protocol.seeds:
-            raise OptionError(f"seed {seed} is the one the suite itself runs; choose others to measure its spread")
-        trajectories = tuple(replace(t, seed=seed) for t in whole.trajectories)
-        code = max(code, _execute(Selection(whole.suite, trajectories, whole=False), options))
-    return code
+    own = sorted(set(options.seeds) & set(SUITES[options.suite].protocol.seeds))
+    if own:
+        raise OptionError(f"seed {own[0]} is the one the suite itself runs; choose others to measure its spread")
+    return max(_execute(select(options.suite, arms=("b", "c"), seed=seed), options) for seed in options.seeds)
 
 
 def _execute(selection: Selection, options: argparse.Namespace) -> int:

@@ -332,10 +332,3 @@ def stratum_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Ta
     for row in rows:
         table.add_row(*map(escape, row))
     return table
-
-
-def stratum_markdown(records: Iterable[Record], expected: Sequence[str] = ()) -> str:
-    """`stratum_table` as a Markdown table that ends with a line break."""
-    header, rows = stratum_cells(records, expected=expected)
-    rule = ["---" if index < 2 else "---:" for index in range(len(header))]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *rows))

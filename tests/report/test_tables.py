@@ -26,7 +26,6 @@ from evalsuite.report.tables import (
     parse_case,
     pools,
     stratum_cells,
-    stratum_markdown,
     stratum_table,
 )
 
@@ -138,12 +137,9 @@ def test_strata_means_by_hand() -> None:
     assert cells["C scratch", "capture", "3,000"][2] == "32.10 (2 of 3 scenes; 1 not-run)"
 
 
-def test_markdown_and_terminal_hold_the_same_cells() -> None:
+def test_the_terminal_holds_every_cell() -> None:
     records = study(STRATA)
-    lines = stratum_markdown(records).splitlines()
-    header, rows = stratum_cells(records)
-    assert lines[0] == f"| {' | '.join(header)} |"
-    assert set(lines[1]) <= set("|-: ")
-    assert len(lines) == 2 + len(rows) == 2 + len(expected_cases("s"))
+    _, rows = stratum_cells(records)
+    assert len(rows) == len(expected_cases("s"))
     text = shown(stratum_table(records))
     assert all(cell in text for row in rows for cell in row)
