@@ -7,8 +7,6 @@ trajectories: ``workers`` processes, each with its share of the cores fixed once
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
@@ -50,8 +48,6 @@ class LocalExecutor:
         for trajectory in waiting:
             for case in trajectory.cases:
                 self.store.path(case.id).unlink(missing_ok=True)
-        if waiting and self.device == "cpu":
-            _fill_kernel_cache()
         if self.workers == 1:
             fix_threads(_cores())
             self._futures = {t.id: Future() for t in waiting}
@@ -113,17 +109,6 @@ def fix_threads(threads: int) -> None:
     """
     numba.set_num_threads(threads)
     torch.set_num_threads(threads)
-
-
-def _fill_kernel_cache() -> None:
-    """Compile the kernels in a process of their own, so that every process that computes loads them from Numba's cache.
-
-    The process that compiles a kernel rounds differently in the last bit from those that load it (Numba 0.68, fast-math
-    kernels), which adaptive density control amplifies to tenths of a decibel.
-    """
-    code = "from evalsuite.execution.trajectory import warm_up; warm_up('cpu')"
-    # a failure here is not lost: the first case meets it again, and its record says so
-    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
 
 
 def _cores() -> int:

@@ -30,6 +30,7 @@ class AdaptiveDensity(DefaultStrategy):
             refine_stop_iter=recipe.refine_stop,
             refine_every=recipe.refine_every,
             reset_every=recipe.reset_every,
+            absgrad=recipe.absgrad,
         )
         self.cap, self.seed = recipe.cap, seed
 

@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from evalsuite.splats.cpu import photometric
-from evalsuite.splats.cpu.photometric import K1_SQ, K2_SQ
 
-WINDOW = 11
+WINDOW = photometric.TAPS
+MIN_FUSED_WIDTH = 16
+"""Below it a row of SSIM values (3 per pixel where the window fits) does not fill a vector."""
+
 SIGMA = 1.5
 
 
@@ -37,7 +39,7 @@ def photometric_loss(
     """(1 - w) |rgb - target| + w (1 - SSIM), averaged over pixels and channels (Kerbl et al. 2023, eq. 7)."""
     if min(rgb.shape[:2]) < WINDOW:
         return (rgb - target).abs().mean()
-    if rgb.is_cuda:
+    if rgb.is_cuda or rgb.shape[1] < MIN_FUSED_WIDTH:
         return _loss_torch(rgb, target, ssim_weight)
     return _FusedLoss.apply(rgb, target, ssim_weight)
 
@@ -51,7 +53,8 @@ def _loss_torch(rgb: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
 
     mx, my = blur(x), blur(y)
     sxx, syy, sxy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
-    ssim = (2 * mx * my + K1_SQ) * (2 * sxy + K2_SQ) / ((mx * mx + my * my + K1_SQ) * (sxx + syy + K2_SQ))
+    c1, c2 = photometric.K1_SQ, photometric.K2_SQ
+    ssim = (2 * mx * my + c1) * (2 * sxy + c2) / ((mx * mx + my * my + c1) * (sxx + syy + c2))
     return (1 - ssim_weight) * (rgb - target).abs().mean() + ssim_weight * (1 - ssim.mean())
 
 

@@ -20,7 +20,7 @@ from evalsuite.core.errors import NonFiniteError, OptionError
 from evalsuite.core.types import Gaussians, Views
 from evalsuite.splats.density import AdaptiveDensity
 from evalsuite.splats.loss import photometric_loss
-from evalsuite.splats.rasterise import rasterise
+from evalsuite.splats.rasterise import RasterSettings, rasterise
 from evalsuite.splats.recipes import Recipe
 
 _TINY = 1e-6  # keeps logit and log finite at the ends of their ranges
@@ -113,6 +113,7 @@ class _Trajectory:
             for name, lr in rates.items()
         }
         self.decay = (recipe.lr_means_final / recipe.lr_means) ** (1 / recipe.horizon)
+        self.raster = RasterSettings(absgrad=recipe.absgrad)
         self.density = AdaptiveDensity(recipe, seed)
         self.state: dict[str, Any] = self.density.initialize_state(scene_scale=extent)
         self.order = torch.Generator().manual_seed(seed)
@@ -136,7 +137,7 @@ class _Trajectory:
             self.queue = torch.randperm(len(self.cameras), generator=self.order).tolist()
         view = self.queue.pop()
         degree = min(step // self.recipe.sh_every, self.recipe.sh_degree)
-        raster = rasterise(self.gaussians(degree), self.cameras[[view]], self.background)
+        raster = rasterise(self.gaussians(degree), self.cameras[[view]], self.background, self.raster)
         loss = photometric_loss(raster.rgb[0], self.targets[view], self.recipe.ssim_weight)
         info = {
             "means2d": raster.means2d,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.types import Cameras, Gaussians
 from evalsuite.splats.cpu import compositor, harmonics, projection, tiles
 
+MAX_ENTRIES = 1 << 21
+"""Tile-list entries held at once on CPU (about 80 bytes each with their gradients): what bounds the memory."""
+
 
 @dataclass(frozen=True)
 class RasterSettings:
@@ -23,12 +28,15 @@ class RasterSettings:
         near_plane, far_plane: Gaussians whose centre is outside this range of camera z are culled.
         eps2d: variance in pixels squared added to every projected Gaussian (its low-pass filter).
         antialiased: scale opacity so that the low-pass filter keeps the total (Yu et al. 2024, Mip-Splatting).
+        absgrad: the backward pass also leaves, as ``means2d.absgrad``, the sums over pixels of the absolute screen
+            gradients (Ye et al. 2024, AbsGS).
     """
 
     near_plane: float = 0.01
     far_plane: float = 1e10
     eps2d: float = 0.3
     antialiased: bool = False
+    absgrad: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,12 +88,17 @@ def _check(gaussians: Gaussians, background: Tensor) -> None:
             raise ShapeError(f"{name} has shape {tuple(value.shape)}, expected {shape} with K in 1, 4, 9, 16")
         if value.dtype != torch.float32:
             raise ShapeError(f"{name} is {value.dtype}, expected torch.float32: call .float()")
-        if not torch.isfinite(value).all():
+        if not _finite(value):
             raise NonFiniteError(f"{name} holds NaN or infinity, expected finite values: check the last update")
     if tuple(background.shape) != (3,) or background.dtype != torch.float32:
         raise ShapeError(f"background is {background.dtype} {tuple(background.shape)}, expected 3 torch.float32 values")
-    if not torch.isfinite(background).all():
+    if not _finite(background):
         raise NonFiniteError("background holds NaN or infinity, expected sRGB values: check the protocol")
+
+
+def _finite(values: Tensor) -> bool:
+    # one fast pass: a sum is finite only if all terms are; if not, it may still have overflowed
+    return math.isfinite(float(values.detach().sum())) or bool(torch.isfinite(values).all())
 
 
 def _rasterise_cuda(
@@ -111,21 +124,18 @@ def _rasterise_cuda(
         backgrounds=background.expand(len(cameras), 3),
         render_mode="RGB+ED",
         rasterize_mode="antialiased" if settings.antialiased else "classic",
+        absgrad=settings.absgrad,
     )
     return Raster(image[..., :3], alpha[..., 0], image[..., 3], info["means2d"], info["radii"])
 
 
 def _rasterise_cpu(gaussians: Gaussians, cameras: Cameras, background: Tensor, settings: RasterSettings) -> Raster:
     lens = _Lens.of(cameras)
-    means2d, depths, conics, compensations, extents = _Project.apply(
-        gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, lens, settings
-    )
-    colours = _Colour.apply(gaussians.means, gaussians.sh, lens, extents)
-    opacities = gaussians.opacities.expand(len(cameras), -1)
-    if settings.antialiased:
-        opacities = opacities * compensations
-    rgb, alpha, depth = _Composite.apply(means2d, conics, opacities, colours, depths, background, extents, lens)
-    return Raster(rgb, alpha, depth / alpha.clamp(min=1e-10), means2d, extents.ceil().int())
+    g = gaussians
+    means2d, splats = _Project.apply(g.means, g.quats, g.scales, g.opacities, g.sh, lens, settings)
+    rgb, alpha, depth = _Composite.apply(means2d, splats, background, lens, settings)
+    radii = splats.detach()[..., projection.HALF_WIDTH :].ceil().int()
+    return Raster(rgb, alpha, depth / alpha.clamp(min=1e-10), means2d, radii)
 
 
 @dataclass(frozen=True)
@@ -155,109 +165,115 @@ def _np(t: Tensor) -> np.ndarray:
 
 
 class _Project(torch.autograd.Function):
-    """EWA projection into every camera (see `evalsuite.splats.cpu.projection`)."""
+    """Gaussians to splats of every camera (see `evalsuite.splats.cpu.projection` and `.harmonics`)."""
 
     @staticmethod
-    def forward(ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor,
-                lens: _Lens, settings: RasterSettings) -> tuple[Tensor, ...]:  # fmt: skip
-        v, n = len(lens.views), means.shape[0]
-        means2d, depths, conics = torch.empty(v, n, 2), torch.empty(v, n), torch.empty(v, n, 3)
-        extents, compensations = torch.empty(v, n, 2), torch.empty(v, n)
+    def forward(ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh: Tensor,
+                lens: _Lens, settings: RasterSettings) -> tuple[Tensor, Tensor]:  # fmt: skip
+        splats = torch.empty(len(lens.views), len(means), projection.COLUMNS)
         s = settings
-        for i in range(v):
+        for i, view in enumerate(lens.views):
             projection.project_forward(
-                _np(means), _np(quats), _np(scales), _np(opacities),
-                lens.views[i], lens.focal[i], lens.centre[i], lens.width, lens.height,
-                s.near_plane, s.far_plane, s.eps2d, s.antialiased,
-                means2d[i].numpy(), depths[i].numpy(), conics[i].numpy(), extents[i].numpy(), compensations[i].numpy(),
+                _np(means), _np(quats), _np(scales), _np(opacities), view, lens.focal[i], lens.centre[i],
+                lens.width, lens.height, s.near_plane, s.far_plane, s.eps2d, s.antialiased, splats[i].numpy(),
             )  # fmt: skip
-        ctx.save_for_backward(means, quats, scales, conics, extents, compensations)
+            harmonics.colours_forward(_np(means), _np(sh), lens.positions[i], splats[i].numpy())
+        ctx.save_for_backward(means, quats, scales, opacities, sh, splats)
         ctx.lens, ctx.settings = lens, settings
-        ctx.mark_non_differentiable(extents)
-        return means2d, depths, conics, compensations, extents
+        return splats[..., : projection.MEAN_Y + 1].clone(), splats
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        means, quats, scales, conics, extents, compensations = ctx.saved_tensors
-        v_means2d, v_depths, v_conics, v_compensations = (_np(c) for c in cotangents[:4])
-        v_means, v_quats, v_scales = torch.zeros_like(means), torch.zeros_like(quats), torch.zeros_like(scales)
+        means, quats, scales, opacities, sh, splats = ctx.saved_tensors
+        v_means2d, v_splats = (_np(c) for c in cotangents)
+        grads = [torch.zeros(t.shape) for t in (means, quats, scales, opacities, sh)]
+        v_means, v_quats, v_scales, v_opacities, v_sh = (g.numpy() for g in grads)
         lens, s = ctx.lens, ctx.settings
-        for i in range(len(lens.views)):
+        for i, view in enumerate(lens.views):
             projection.project_backward(
-                _np(means), _np(quats), _np(scales),
-                lens.views[i], lens.focal[i], lens.centre[i], lens.width, lens.height, s.eps2d, s.antialiased,
-                conics[i].numpy(), extents[i].numpy(), compensations[i].numpy(),
-                v_means2d[i], v_depths[i], v_conics[i], v_compensations[i],
-                v_means.numpy(), v_quats.numpy(), v_scales.numpy(),
+                _np(means), _np(quats), _np(scales), _np(opacities), view, lens.focal[i], lens.centre[i],
+                lens.width, lens.height, s.eps2d, s.antialiased, splats[i].numpy(), v_means2d[i], v_splats[i],
+                v_means, v_quats, v_scales, v_opacities,
             )  # fmt: skip
-        return v_means, v_quats, v_scales, None, None, None
-
-
-class _Colour(torch.autograd.Function):
-    """View-dependent colours (see `evalsuite.splats.cpu.harmonics`)."""
-
-    @staticmethod
-    def forward(ctx: Any, means: Tensor, sh: Tensor, lens: _Lens, extents: Tensor) -> Tensor:
-        colours = torch.empty(*extents.shape[:2], 3)
-        for i in range(len(lens.views)):
-            harmonics.colours_forward(_np(means), _np(sh), lens.positions[i], extents[i].numpy(), colours[i].numpy())
-        ctx.save_for_backward(means, sh, extents, colours)
-        ctx.lens = lens
-        return colours
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        means, sh, extents, colours = ctx.saved_tensors
-        v_colours = _np(cotangents[0])
-        v_means, v_sh = torch.zeros_like(means), torch.zeros(sh.shape)
-        for i in range(len(ctx.lens.views)):
             harmonics.colours_backward(
-                _np(means), _np(sh), ctx.lens.positions[i], extents[i].numpy(), colours[i].numpy(), v_colours[i],
-                v_sh.numpy(), v_means.numpy(),
-            )  # fmt: skip
-        return v_means, v_sh, None, None
+                _np(means), _np(sh), lens.positions[i], splats[i].numpy(), v_splats[i], v_sh, v_means
+            )
+        return *grads, None, None
+
+
+class _TileRange(NamedTuple):
+    """Lists of a range of tiles (see `tiles.tile_lists`); ``whole`` if these are all tiles."""
+
+    whole: bool
+    first: int
+    starts: np.ndarray
+    entries: np.ndarray
+    spans: np.ndarray
+    slots: np.ndarray
+    offsets: np.ndarray
+
+
+def _tile_ranges(order: np.ndarray, splats: np.ndarray, width: int, height: int) -> Iterator[_TileRange]:
+    """Lists of all tiles, in ranges of at most `MAX_ENTRIES` entries (or one tile)."""
+    counts = tiles.count_entries(order, splats, width, height)
+    until = counts.sum(axis=0).cumsum()
+    first = 0
+    while first < len(until):
+        before = until[first - 1] if first else 0
+        last = max(int(np.searchsorted(until, before + MAX_ENTRIES, side="right")), first + 1)
+        yield _TileRange(
+            last - first == len(until), first, *tiles.tile_lists(order, splats, width, height, counts, first, last)
+        )
+        first = last
 
 
 class _Composite(torch.autograd.Function):
-    """Tile lists and blending (see `evalsuite.splats.cpu.tiles` and `.compositor`)."""
+    """Tile lists and blending (see `evalsuite.splats.cpu.tiles` and `.compositor`).
+
+    The gradient of the projected centres leaves through ``means2d``, whose values are in ``splats`` too, so that
+    density control can look at it.
+    """
 
     @staticmethod
-    def forward(ctx: Any, means2d: Tensor, conics: Tensor, opacities: Tensor, colours: Tensor, depths: Tensor,
-                background: Tensor, extents: Tensor, lens: _Lens) -> tuple[Tensor, ...]:  # fmt: skip
+    def forward(ctx: Any, means2d: Tensor, splats: Tensor, background: Tensor,
+                lens: _Lens, settings: RasterSettings) -> tuple[Tensor, ...]:  # fmt: skip
         v, (h, w) = len(lens.views), (lens.height, lens.width)
-        splats = torch.cat(
-            [means2d, conics, opacities[..., None], colours, depths[..., None], extents[..., 1:], extents[..., :1]], -1
-        )
         rgb, alpha, depth = torch.empty(v, h, w, 3), torch.empty(v, h, w), torch.empty(v, h, w)
         ctx.lists = []
         for i in range(v):
-            order = tiles.depth_order(_np(depths[i]), extents[i].numpy())
-            starts, entries, slots, offsets = tiles.tile_lists(order, _np(means2d[i]), extents[i].numpy(), w, h)
-            compositor.composite_forward(
-                starts, entries, splats[i].numpy(), _np(background), w, h,
-                rgb[i].numpy(), alpha[i].numpy(), depth[i].numpy(),
-            )  # fmt: skip
-            ctx.lists.append((order, starts, entries, slots, offsets))
-        ctx.save_for_backward(splats, background, rgb, alpha, depth)
-        ctx.lens = lens
+            rows = splats[i].numpy()
+            order = tiles.depth_order(rows)
+            kept = None
+            for part in _tile_ranges(order, rows, w, h):
+                compositor.composite_forward(
+                    part.first, part.starts, part.entries, part.spans, rows, _np(background), w, h,
+                    rgb[i].numpy(), alpha[i].numpy(), depth[i].numpy(),
+                )  # fmt: skip
+                kept = part if part.whole else None
+            ctx.lists.append((order, kept))
+        ctx.save_for_backward(means2d, splats, background, rgb, alpha, depth)
+        ctx.lens, ctx.settings = lens, settings
         return rgb, alpha, depth
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        splats, background, rgb, alpha, depth = ctx.saved_tensors
+        means2d, splats, background, rgb, alpha, depth = ctx.saved_tensors
         v_rgb, v_alpha, v_depth = (_np(c) for c in cotangents)
-        v_splats = torch.zeros(*splats.shape[:2], compositor.SUMS)
-        v_background = torch.zeros(3)
-        for i, (order, starts, entries, slots, offsets) in enumerate(ctx.lists):
-            table = np.empty((len(entries), compositor.SUMS), np.float32)
-            by_tile = np.zeros((len(starts) - 1, 3), np.float32)
-            compositor.composite_backward(
-                starts, entries, slots, splats[i].numpy(), _np(background), ctx.lens.width, ctx.lens.height,
-                rgb[i].numpy(), alpha[i].numpy(), depth[i].numpy(), v_rgb[i], v_alpha[i], v_depth[i], table, by_tile,
-            )  # fmt: skip
-            compositor.reduce_table(order, offsets, table, v_splats[i].numpy())
+        w, h = ctx.lens.width, ctx.lens.height
+        v_splats, v_background = torch.zeros(splats.shape), torch.zeros(3)
+        v_absolute = torch.zeros(*splats.shape[:2], 2)
+        for i, (order, kept) in enumerate(ctx.lists):
+            rows = splats[i].numpy()
+            by_tile = np.zeros((-(-w // tiles.TILE) * -(-h // tiles.TILE), 3), np.float32)
+            for part in [kept] if kept else _tile_ranges(order, rows, w, h):
+                table = np.empty((len(part.entries), compositor.SUMS), np.float32)
+                compositor.composite_backward(
+                    part.first, part.starts, part.entries, part.spans, part.slots, rows, _np(background), w, h,
+                    rgb[i].numpy(), alpha[i].numpy(), depth[i].numpy(), v_rgb[i], v_alpha[i], v_depth[i],
+                    ctx.settings.absgrad, table, by_tile,
+                )  # fmt: skip
+                compositor.reduce_table(order, part.offsets, table, rows, v_splats[i].numpy(), v_absolute[i].numpy())
             v_background += torch.from_numpy(by_tile.sum(axis=0))
-        return (
-            v_splats[..., 0:2], v_splats[..., 2:5], v_splats[..., 5], v_splats[..., 6:9], v_splats[..., 9],
-            v_background, None, None,
-        )  # fmt: skip
+        if ctx.settings.absgrad:
+            means2d.absgrad = v_absolute  # where gsplat's density control looks for it
+        return v_splats[..., : projection.MEAN_Y + 1], v_splats, v_background, None, None

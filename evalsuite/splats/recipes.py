@@ -22,6 +22,8 @@ class Recipe:
         sh_every: steps after which one more degree of spherical harmonics is fitted.
         refine_start, refine_stop, refine_every: steps of adaptive density control; published stop is horizon / 2.
         grow_gradient: mean screen-space gradient (in half-images) above which a Gaussian is cloned or split.
+        absgrad: that gradient is the sum of absolute values over pixels (Ye et al. 2024, AbsGS), which does not cancel
+            inside a large Gaussian; it is larger, so ``grow_gradient`` should be (gsplat advises 8e-4).
         grow_scale, prune_scale: split above, and (after the first reset) prune above, this share of the extent.
         reset_every: opacities are capped at twice ``prune_opacity`` at every multiple of this before ``refine_stop``;
             large Gaussians are pruned only after the first such step. At this horizon neither happens.
@@ -44,6 +46,7 @@ class Recipe:
     refine_stop: int = 1500
     refine_every: int = 100
     grow_gradient: float = 2e-4
+    absgrad: bool = False
     grow_scale: float = 0.01
     prune_scale: float = 0.1
     prune_opacity: float = 0.005

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import numba
 import pytest
@@ -12,11 +14,16 @@ import torch
 from gsplat.cuda import _torch_impl as gsplat_torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_scene import SHORT, ring, start, supervision
 from torch import Tensor
 
+from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import focal_from_fov, look_at, orbit_position
 from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.types import Cameras, Gaussians
+from evalsuite.splats import rasterise as rasterise_module
+from evalsuite.splats.cpu import compositor
+from evalsuite.splats.optimise import optimise
 from evalsuite.splats.rasterise import Raster, RasterSettings, rasterise
 
 FIELDS = ("means", "quats", "scales", "opacities", "sh")
@@ -73,6 +80,14 @@ def random_background(seed: int) -> Tensor:
 def leaves(gaussians: Gaussians, device: str, dtype: torch.dtype) -> Gaussians:
     """Copy the values as leaves of a new graph."""
     return Gaussians(*(getattr(gaussians, f).detach().to(device, dtype).clone().requires_grad_() for f in FIELDS))
+
+
+@cache
+def trained_gaussians() -> Gaussians:
+    """Result of 300 steps on images of a cloud."""
+    recipe = replace(SHORT, horizon=300, sh_every=100)
+    steps = optimise(start(count=600), supervision(views=12, size=48), WHITE, recipe, [300], seed=0, clock=Clock())
+    return [gaussians for _, gaussians in steps][-1]
 
 
 def assert_close(
@@ -291,6 +306,54 @@ def test_eps2d_widens_every_footprint() -> None:
     assert_same_picture(rasterise(cloud, cameras, WHITE, chosen), reference.render(cloud, cameras, WHITE, chosen))
 
 
+def assert_alike(found: Tensor, expected: Tensor) -> None:
+    """Of all channel values, thresholds included: 99.99 % within 1e-4, none beyond one step of 8 bits."""
+    error = (found.cpu().double() - expected).abs()
+    assert (error <= 1e-4).double().mean() >= 0.9999
+    assert error.max() <= 1 / 255
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("antialiased", [False, True], ids=["classic", "antialiased"])
+def test_pictures_of_trained_gaussians_are_the_references(antialiased: bool, device: str) -> None:
+    """Optimised Gaussians are not like random ones: thin, flat, on surfaces, many nearly opaque or empty."""
+    trained = trained_gaussians().to(device)
+    cameras, chosen = ring(4, 64), RasterSettings(antialiased=antialiased)
+    found = rasterise(trained, cameras.to(device), WHITE.to(device), chosen)
+    expected = reference.render(trained.to("cpu"), cameras, WHITE, chosen)
+    assert_alike(found.rgb, expected.rgb)
+    assert_alike(found.alpha, expected.alpha)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_pictures_of_random_gaussians_are_alike_everywhere(device: str) -> None:
+    cloud, cameras = random_gaussians(12, 400, 3), random_cameras(12, 4, (64, 48))
+    found = rasterise(cloud.to(device), cameras.to(device), WHITE.to(device))
+    expected = reference.render(cloud, cameras, WHITE, CLASSIC)
+    assert_alike(found.rgb, expected.rgb)
+    assert_alike(found.alpha, expected.alpha)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_absolute_screen_gradients_are_sums_over_pixels(device: str) -> None:
+    """Ye et al. 2024, AbsGS: what density control reads as ``means2d.absgrad``."""
+    cloud, cameras = random_gaussians(24, 30, kind="opaque"), random_cameras(24, 2, (9, 7))
+    exact = leaves(cloud, "cpu", torch.float64)
+    truth = reference.render(exact, cameras, WHITE, CLASSIC)
+    weights = torch.randn(truth.rgb.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    pixels = ((truth.rgb * weights).sum(dim=3) * truth.settled).flatten()
+    expected = sum(torch.autograd.grad(pixel, truth.means2d, retain_graph=True)[0].abs() for pixel in pixels)
+    single = leaves(cloud, device, torch.float32)
+    found = rasterise(single, cameras.to(device), WHITE.to(device), RasterSettings(absgrad=True))
+    found.means2d.retain_grad()
+    torch.autograd.backward((found.rgb * (weights * truth.settled[..., None]).to(found.rgb)).sum())
+    absolute = found.means2d.absgrad.cpu().double()
+    assert (absolute - expected).norm() <= 1e-3 * expected.norm()
+    signed = found.means2d.grad.cpu().abs()
+    assert (absolute >= signed * (1 - 1e-5) - 1e-7).all()
+    assert absolute.sum() > 1.2 * signed.sum()
+
+
 # --- the engine by itself -------------------------------------------------------------------------------------------
 
 
@@ -347,6 +410,15 @@ def test_threads_change_no_bit() -> None:
     finally:
         numba.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_a_batch_of_cameras_is_its_cameras_one_by_one() -> None:
+    cloud, cameras = random_gaussians(42, 120, 2), random_cameras(42, 3)
+    together = rasterise(cloud, cameras, WHITE)
+    for view in range(3):
+        alone = rasterise(cloud, cameras[[view]], WHITE)
+        for name in ("rgb", "alpha", "depth", "means2d", "radii"):
+            assert torch.equal(getattr(together, name)[view], getattr(alone, name)[0]), name
 
 
 def test_order_of_gaussians_is_irrelevant() -> None:
@@ -471,6 +543,34 @@ def test_zero_scales_are_points_of_the_blur(antialiased: bool) -> None:
     assert all(
         grad.isfinite().all() for grad in gradients(found, inputs_of(values, back), torch.ones(2, 21, 37)).values()
     )
+
+
+def test_a_million_gaussians_of_which_few_are_seen() -> None:
+    few = random_gaussians(4, 200)
+    places = torch.randperm(1_000_000, generator=torch.Generator().manual_seed(0))[:200].sort().values
+    many = replace(random_gaussians(5, 1_000_000), opacities=torch.zeros(1_000_000))
+    for field in FIELDS:
+        getattr(many, field)[places] = getattr(few, field)
+    cameras = random_cameras(4, 1, (64, 48))
+    assert torch.equal(rasterise(many, cameras, WHITE).rgb, rasterise(few, cameras, WHITE).rgb)
+
+
+def test_a_million_overlapping_gaussians_fit_into_bounded_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every one covers the whole image: lists are made for a few tiles at a time."""
+    held = []
+    blend = compositor.composite_forward
+
+    def watch(first: int, starts: Any, entries: Any, *rest: Any) -> None:
+        held.append(len(entries))
+        blend(first, starts, entries, *rest)
+
+    monkeypatch.setattr(compositor, "composite_forward", watch)
+    cloud = replace(random_gaussians(6, 1_000_000), scales=torch.full((1_000_000, 3), 3.0))
+    cloud = replace(cloud, opacities=0.02 + 0.02 * cloud.opacities, means=0.1 * cloud.means)
+    found = rasterise(cloud, random_cameras(6, 1, (48, 40)), WHITE)
+    assert sum(held) > 8_000_000
+    assert max(held) <= rasterise_module.MAX_ENTRIES
+    assert found.alpha.min() > 0.999
 
 
 @pytest.mark.parametrize("field", FIELDS)

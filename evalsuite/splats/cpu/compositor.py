@@ -1,11 +1,13 @@
-"""Front-to-back blending of tile lists and its gradient, 16 pixels at a time.
+"""Front-to-back blending of tile lists and its gradient, one row of 16 pixels at a time.
 
-The inner loops run over the pixels of one tile with every per-pixel quantity in a small local array, so that
-LLVM turns them into vector code; nothing in them calls a library (a libm ``exp`` would block vectorisation).
-The gradient pass also runs front to back: it replays the forward pass and keeps, per pixel, what is still to
-come behind the current Gaussian, instead of dividing transmittances back out as a back-to-front pass must.
-Every tile entry owns a row of the gradient table, and rows are summed per Gaussian in list order: no atomics,
-the same bits for any number of threads.
+A tile row is one vector (`simd`), so sums over a tile are kept per lane and added up once. The exponent is written
+around the ellipse's sheared axis, sigma = half_a dx^2 + half_c (dy + shear dx)^2, which cannot turn negative and costs
+two multiply-adds per row: everything with dx alone is computed once per Gaussian and tile.
+
+The gradient pass also runs front to back: it replays the forward pass and keeps, per pixel, what is still to come
+behind the current Gaussian, instead of dividing transmittances back out as a back-to-front pass must. Every tile entry
+owns a row of the gradient table, and rows are summed per Gaussian in list order: no atomics, the same bits for any
+number of threads.
 """
 
 from __future__ import annotations
@@ -13,6 +15,33 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from evalsuite.splats.cpu.projection import (
+    BLUE,
+    DEPTH,
+    GREEN,
+    HALF_A,
+    HALF_C,
+    MEAN_X,
+    MEAN_Y,
+    OPACITY,
+    RED,
+    SHEAR,
+)  # fmt: skip
+from evalsuite.splats.cpu.simd import (
+    LANES,
+    absolute,
+    any_lane,
+    both,
+    fma,
+    lane,
+    lesser,
+    load,
+    negative,
+    select,
+    splat,
+    store,
+    totals,
+)  # fmt: skip
 from evalsuite.splats.cpu.tiles import TILE
 
 PIXELS = TILE * TILE
@@ -20,200 +49,221 @@ ALPHA_CUT = np.float32(1.0 / 255.0)
 ALPHA_MAX = np.float32(0.999)
 T_STOP = np.float32(1e-4)
 SIGMA_MAX = np.float32(6.0)  # exp(-6) < 1/255: nothing beyond can contribute
-SUMS = 10  # mean2d (2), conic (3), opacity, colour (3), depth
+SUMS = LANES
+"""Columns of the gradient table: 12 sums (see `composite_backward`), padded to a cache line."""
+
+ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+
+# exp(-u) on [0, 0.75], polynomial of degree 5 with 4e-8 relative error; squared three times it is exp(-8u)
+_NODES = 0.375 * (1 + np.cos(np.pi * (np.arange(64) + 0.5) / 64))
+E0, E1, E2, E3, E4, E5 = np.polynomial.polynomial.polyfit(_NODES, np.exp(-_NODES), 5, w=np.exp(_NODES)).astype(
+    np.float32
+)
 
 
-@njit(cache=True, inline="always", fastmath=True)
+@njit(cache=True, inline="always")
 def _exp_neg(sigma):
-    """exp(-sigma) for sigma in [0, SIGMA_MAX]: degree-6 Taylor of exp(-sigma/8), squared three times; 1e-6 relative."""
-    u = min(sigma, SIGMA_MAX) * np.float32(-0.125)
-    p = np.float32(1 / 720) * u + np.float32(1 / 120)
-    p = p * u + np.float32(1 / 24)
-    p = p * u + np.float32(1 / 6)
-    p = p * u + np.float32(0.5)
-    p = p * u + np.float32(1.0)
-    p = p * u + np.float32(1.0)
+    """exp(-min(sigma, SIGMA_MAX)) for sigma >= 0."""
+    u = lesser(sigma, splat(SIGMA_MAX)) * splat(np.float32(0.125))
+    p = fma(splat(E5), u, splat(E4))
+    p = fma(p, u, splat(E3))
+    p = fma(p, u, splat(E2))
+    p = fma(p, u, splat(E1))
+    p = fma(p, u, splat(E0))
     p = p * p
     p = p * p
     return p * p
 
 
 @njit(cache=True, inline="always")
-def _rows(centre, extent, top):
-    """First and one-past-last row of the tile starting at ``top`` that the Gaussian may touch."""
-    low = int(np.floor(centre - extent - np.float32(0.51))) - top
-    high = int(np.ceil(centre + extent - np.float32(0.49))) - top + 1
-    return max(low, 0), min(high, TILE)
+def _columns(left):
+    """Pixel centres of a tile's columns."""
+    x = np.empty(TILE, np.float32)
+    for i in range(TILE):
+        x[i] = np.float32(left + i) + HALF
+    return load(x, 0)
 
 
-@njit(cache=True, parallel=True, fastmath=True)
-def composite_forward(starts, entries, splats, background, width, height, rgb, alpha, depth):
-    """Blend every tile.
+@njit(cache=True, inline="always")
+def _alive(trans):
+    """Whether any pixel still takes light."""
+    alive = False
+    for row in range(TILE):
+        alive = alive or any_lane(splat(ZERO) < load(trans, row * TILE))
+    return alive
+
+
+@njit(cache=True, parallel=True)
+def composite_forward(first, starts, entries, spans, splats, background, width, height, rgb, alpha, depth):
+    """Blend the tiles ``first``, ``first + 1``, ... whose lists are given.
 
     Args:
-        splats: [N, 12] rows of mean x, y, conic xx, xy, yy, opacity, r, g, b, depth, half-height, unused.
+        splats: [N, 12] rows of `projection.project_forward`.
         background: [3]; rgb [H, W, 3], alpha [H, W], depth [H, W] (not normalised by alpha): outputs.
     """
     tiles_x = (width + TILE - 1) // TILE
-    for t in prange(starts.shape[0] - 1):
-        left, top = (t % tiles_x) * TILE, (t // tiles_x) * TILE
-        px = np.empty(PIXELS, np.float32)
-        py = np.empty(PIXELS, np.float32)
+    for i in prange(starts.shape[0] - 1):
+        left, top = ((first + i) % tiles_x) * TILE, ((first + i) // tiles_x) * TILE
+        x = _columns(left)
         trans = np.ones(PIXELS, np.float32)  # transmittance; negative once the pixel has stopped
-        red = np.zeros(PIXELS, np.float32)
-        green = np.zeros(PIXELS, np.float32)
-        blue = np.zeros(PIXELS, np.float32)
+        red, green, blue = np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32)
         far = np.zeros(PIXELS, np.float32)
-        for p in range(np.uint64(PIXELS)):
-            px[p] = np.float32(left) + np.float32(p % np.uint64(TILE)) + np.float32(0.5)
-            py[p] = np.float32(top) + np.float32(p // np.uint64(TILE)) + np.float32(0.5)
-        for k in range(starts[t], starts[t + 1]):
+        zero, one = splat(ZERO), splat(ONE)
+        for k in range(starts[i], starts[i + 1]):
             n = entries[k]
-            mx, my = splats[n, 0], splats[n, 1]
-            half_a, b, half_c = np.float32(0.5) * splats[n, 2], splats[n, 3], np.float32(0.5) * splats[n, 4]
-            opacity = splats[n, 5]
-            cr, cg, cb, z = splats[n, 6], splats[n, 7], splats[n, 8], splats[n, 9]
-            row0, row1 = _rows(my, splats[n, 10], top)
-            for p in range(np.uint64(row0 * TILE), np.uint64(row1 * TILE)):
-                dx = px[p] - mx
-                dy = py[p] - my
-                sigma = dx * (half_a * dx + b * dy) + half_c * dy * dy
-                a = min(ALPHA_MAX, opacity * _exp_neg(max(sigma, np.float32(0))))
-                a = a if (a >= ALPHA_CUT and sigma >= np.float32(0)) else np.float32(0)
-                before = trans[p]
-                after = before * (np.float32(1) - a)
-                live = after > T_STOP
-                weight = a * before if live else np.float32(0)
-                trans[p] = after if live else -abs(before)
-                red[p] += weight * cr
-                green[p] += weight * cg
-                blue[p] += weight * cb
-                far[p] += weight * z
-            if (k & 15) == 15:
-                most = np.float32(-1)
-                for p in range(np.uint64(PIXELS)):
-                    most = max(most, trans[p])
-                if most < np.float32(0):
-                    break
+            dx = x - splat(splats[n, MEAN_X])
+            dy = np.float32(top) + HALF - splats[n, MEAN_Y]
+            across, shift = dx * dx * splat(splats[n, HALF_A]), dx * splat(splats[n, SHEAR])
+            half_c, opacity = splat(splats[n, HALF_C]), splat(splats[n, OPACITY])
+            r, g, b = splat(splats[n, RED]), splat(splats[n, GREEN]), splat(splats[n, BLUE])
+            z = splat(splats[n, DEPTH])
+            for row in range(spans[k] >> 4, (spans[k] & 15) + 1):
+                p = row * TILE
+                before = load(trans, p)
+                if not any_lane(zero < before):
+                    continue
+                u = shift + splat(dy + np.float32(row))
+                sigma = fma(half_c * u, u, across)
+                a = lesser(opacity * _exp_neg(sigma), splat(ALPHA_MAX))
+                a = select(splat(ALPHA_CUT) <= a, a, zero)
+                after = before * (one - a)
+                live = splat(T_STOP) < after
+                weight = select(live, a * before, zero)
+                store(trans, p, select(live, after, negative(absolute(before))))
+                store(red, p, fma(weight, r, load(red, p)))
+                store(green, p, fma(weight, g, load(green, p)))
+                store(blue, p, fma(weight, b, load(blue, p)))
+                store(far, p, fma(weight, z, load(far, p)))
+            if (k & 15) == 15 and not _alive(trans):
+                break
         for y in range(top, min(top + TILE, height)):
-            for x in range(left, min(left + TILE, width)):
-                p = (y - top) * TILE + x - left
+            for c in range(left, min(left + TILE, width)):
+                p = (y - top) * TILE + c - left
                 rest = abs(trans[p])
-                rgb[y, x, 0] = red[p] + rest * background[0]
-                rgb[y, x, 1] = green[p] + rest * background[1]
-                rgb[y, x, 2] = blue[p] + rest * background[2]
-                alpha[y, x] = np.float32(1) - rest
-                depth[y, x] = far[p]
+                rgb[y, c, 0] = red[p] + rest * background[0]
+                rgb[y, c, 1] = green[p] + rest * background[1]
+                rgb[y, c, 2] = blue[p] + rest * background[2]
+                alpha[y, c] = ONE - rest
+                depth[y, c] = far[p]
 
 
-@njit(cache=True, parallel=True, fastmath=True)
+@njit(cache=True, parallel=True)
 def composite_backward(
-    starts, entries, slots, splats, background, width, height,
-    rgb, alpha, depth, v_rgb, v_alpha, v_depth, table, v_background,
+    first, starts, entries, spans, slots, splats, background, width, height,
+    rgb, alpha, depth, v_rgb, v_alpha, v_depth, absgrad, table, v_background,
 ):  # fmt: skip
     """Gradient of `composite_forward`.
 
     Args:
         rgb, alpha, depth: the forward pass's outputs; v_*: their cotangents.
-        table: [E, SUMS] output, one row per tile entry; v_background: [tiles, 3] output, one row per tile.
+        absgrad: whether to sum the last two columns.
+        table: [E, SUMS] output, one row per tile entry. With v = d loss / d sigma of a pixel: sums of v, v u, v dx,
+            v dx^2, v u dx, v u^2, then of the colours' and depth's derivatives, and of the absolute derivatives in
+            mean x and mean y.
+        v_background: [tiles of the image, 3] output, one row per tile.
     """
     tiles_x = (width + TILE - 1) // TILE
-    for t in prange(starts.shape[0] - 1):
+    for i in prange(starts.shape[0] - 1):
+        t = first + i
         left, top = (t % tiles_x) * TILE, (t // tiles_x) * TILE
-        px = np.empty(PIXELS, np.float32)
-        py = np.empty(PIXELS, np.float32)
+        x = _columns(left)
         trans = np.ones(PIXELS, np.float32)
-        vr = np.zeros(PIXELS, np.float32)
-        vg = np.zeros(PIXELS, np.float32)
-        vb = np.zeros(PIXELS, np.float32)
-        va = np.zeros(PIXELS, np.float32)
-        vz = np.zeros(PIXELS, np.float32)
+        vr, vg, vb = np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32)
+        va, vz = np.zeros(PIXELS, np.float32), np.zeros(PIXELS, np.float32)
         rest = np.zeros(PIXELS, np.float32)  # cotangent . (what is behind the current Gaussian)
-        for p in range(np.uint64(PIXELS)):
-            px[p] = np.float32(left) + np.float32(p % np.uint64(TILE)) + np.float32(0.5)
-            py[p] = np.float32(top) + np.float32(p // np.uint64(TILE)) + np.float32(0.5)
         for y in range(top, min(top + TILE, height)):
-            for x in range(left, min(left + TILE, width)):
-                p = (y - top) * TILE + x - left
-                vr[p], vg[p], vb[p] = v_rgb[y, x, 0], v_rgb[y, x, 1], v_rgb[y, x, 2]
-                va[p], vz[p] = v_alpha[y, x], v_depth[y, x]
+            for c in range(left, min(left + TILE, width)):
+                p = (y - top) * TILE + c - left
+                vr[p], vg[p], vb[p] = v_rgb[y, c, 0], v_rgb[y, c, 1], v_rgb[y, c, 2]
+                va[p], vz[p] = v_alpha[y, c], v_depth[y, c]
                 rest[p] = (
-                    rgb[y, x, 0] * vr[p] + rgb[y, x, 1] * vg[p] + rgb[y, x, 2] * vb[p]
-                    + alpha[y, x] * va[p] + depth[y, x] * vz[p]
+                    rgb[y, c, 0] * vr[p] + rgb[y, c, 1] * vg[p] + rgb[y, c, 2] * vb[p]
+                    + alpha[y, c] * va[p] + depth[y, c] * vz[p]
                 )  # fmt: skip
-                through = np.float32(1) - alpha[y, x]
+                through = ONE - alpha[y, c]
                 v_background[t, 0] += through * vr[p]
                 v_background[t, 1] += through * vg[p]
                 v_background[t, 2] += through * vb[p]
-        done = False
-        for k in range(starts[t], starts[t + 1]):
-            row = slots[k]
-            if done:
-                for s in range(SUMS):
-                    table[row, s] = np.float32(0)
+        zero, one = splat(ZERO), splat(ONE)
+        alive = True
+        for k in range(starts[i], starts[i + 1]):
+            out = table[slots[k]]
+            if not alive:
+                out[:] = ZERO
                 continue
             n = entries[k]
-            mx, my = splats[n, 0], splats[n, 1]
-            conic_a, b, conic_c = splats[n, 2], splats[n, 3], splats[n, 4]
-            half_a, half_c = np.float32(0.5) * conic_a, np.float32(0.5) * conic_c
-            opacity = splats[n, 5]
-            cr, cg, cb, z = splats[n, 6], splats[n, 7], splats[n, 8], splats[n, 9]
-            row0, row1 = _rows(my, splats[n, 10], top)
-            s_r = s_g = s_b = s_z = np.float32(0)
-            s_1 = s_x = s_y = s_xx = s_xy = s_yy = np.float32(0)
-            for p in range(np.uint64(row0 * TILE), np.uint64(row1 * TILE)):
-                dx = px[p] - mx
-                dy = py[p] - my
-                sigma = dx * (half_a * dx + b * dy) + half_c * dy * dy
-                raw = opacity * _exp_neg(max(sigma, np.float32(0)))
-                a = min(ALPHA_MAX, raw)
-                a = a if (a >= ALPHA_CUT and sigma >= np.float32(0)) else np.float32(0)
-                before = trans[p]
-                after = before * (np.float32(1) - a)
-                live = after > T_STOP
-                weight = a * before if live else np.float32(0)
-                trans[p] = after if live else -abs(before)
-                seen = vr[p] * cr + vg[p] * cg + vb[p] * cb + vz[p] * z + va[p]
-                behind = rest[p] - weight * seen
-                rest[p] = behind
-                s_r += weight * vr[p]
-                s_g += weight * vg[p]
-                s_b += weight * vb[p]
-                s_z += weight * vz[p]
-                v_a = before * seen - behind / (np.float32(1) - a)
-                v_sigma = -v_a * a if (live and raw <= ALPHA_MAX) else np.float32(0)
-                vx = v_sigma * dx
-                vy = v_sigma * dy
-                s_1 += v_sigma
-                s_x += vx
-                s_y += vy
-                s_xx += vx * dx
-                s_xy += vx * dy
-                s_yy += vy * dy
-            table[row, 0] = -(conic_a * s_x + b * s_y)
-            table[row, 1] = -(b * s_x + conic_c * s_y)
-            table[row, 2] = np.float32(0.5) * s_xx
-            table[row, 3] = s_xy
-            table[row, 4] = np.float32(0.5) * s_yy
-            table[row, 5] = -s_1 / opacity
-            table[row, 6] = s_r
-            table[row, 7] = s_g
-            table[row, 8] = s_b
-            table[row, 9] = s_z
+            dx = x - splat(splats[n, MEAN_X])
+            dy = np.float32(top) + HALF - splats[n, MEAN_Y]
+            across, shift = dx * dx * splat(splats[n, HALF_A]), dx * splat(splats[n, SHEAR])
+            half_c, opacity = splat(splats[n, HALF_C]), splat(splats[n, OPACITY])
+            r, g, b = splat(splats[n, RED]), splat(splats[n, GREEN]), splat(splats[n, BLUE])
+            z = splat(splats[n, DEPTH])
+            slope_x, slope_u = splat(TWO * splats[n, HALF_A]) * dx, splat(TWO * splats[n, HALF_C])
+            shear = splat(splats[n, SHEAR])
+            s_r = s_g = s_b = s_z = zero
+            s_1 = s_u = s_uu = zero
+            a_x = a_y = zero
+            for row in range(spans[k] >> 4, (spans[k] & 15) + 1):
+                p = row * TILE
+                before = load(trans, p)
+                if not any_lane(zero < before):
+                    continue
+                u = shift + splat(dy + np.float32(row))
+                sigma = fma(half_c * u, u, across)
+                raw = opacity * _exp_neg(sigma)
+                a = lesser(raw, splat(ALPHA_MAX))
+                a = select(splat(ALPHA_CUT) <= a, a, zero)
+                clear = one - a
+                after = before * clear
+                live = splat(T_STOP) < after
+                weight = select(live, a * before, zero)
+                store(trans, p, select(live, after, negative(absolute(before))))
+                pr, pg, pb, pz = load(vr, p), load(vg, p), load(vb, p), load(vz, p)
+                seen = fma(pr, r, fma(pg, g, fma(pb, b, fma(pz, z, load(va, p)))))
+                behind = fma(negative(weight), seen, load(rest, p))
+                store(rest, p, behind)
+                s_r, s_g, s_b = fma(weight, pr, s_r), fma(weight, pg, s_g), fma(weight, pb, s_b)
+                s_z = fma(weight, pz, s_z)
+                v_a = fma(before, seen, negative(behind / clear))
+                v_sigma = select(both(live, raw <= splat(ALPHA_MAX)), negative(v_a) * a, zero)
+                v_u = v_sigma * u
+                s_1 = s_1 + v_sigma
+                s_u = s_u + v_u
+                s_uu = fma(v_u, u, s_uu)
+                if absgrad:
+                    pull = v_u * slope_u
+                    a_x = a_x + absolute(fma(v_sigma, slope_x, pull * shear))
+                    a_y = a_y + absolute(pull)
+            s_x = s_1 * dx
+            store(out, 0, totals((s_1, s_u, s_x, s_x * dx, s_u * dx, s_uu, s_r, s_g, s_b, s_z, a_x, a_y)))
             if (k & 15) == 15:
-                most = np.float32(-1)
-                for p in range(np.uint64(PIXELS)):
-                    most = max(most, trans[p])
-                done = bool(most < np.float32(0))
+                alive = _alive(trans)
 
 
 @njit(cache=True, parallel=True)
-def reduce_table(order, offsets, table, v_splats):
-    """Sum the rows of every visible Gaussian, in list order, into ``v_splats`` [N, SUMS]."""
+def reduce_table(order, offsets, table, splats, v_splats, v_absolute):
+    """Sum the rows of every visible Gaussian, in list order, and add what they mean to the outputs.
+
+    Args:
+        v_splats: [N, 12] derivatives in the columns of ``splats``.
+        v_absolute: [N, 2] sums over pixels of the absolute derivatives in mean x and mean y.
+    """
     for m in prange(order.shape[0]):
         n = order[m]
-        for s in range(SUMS):
-            total = np.float32(0)
-            for row in range(offsets[m], offsets[m + 1]):
-                total += table[row, s]
-            v_splats[n, s] = total
+        sums = splat(ZERO)
+        for row in range(offsets[m], offsets[m + 1]):
+            sums = sums + load(table[row], 0)
+        half_a, shear, half_c = splats[n, HALF_A], splats[n, SHEAR], splats[n, HALF_C]
+        v_mean_y = -TWO * half_c * lane(sums, 1)
+        v_splats[n, MEAN_X] += v_mean_y * shear - TWO * half_a * lane(sums, 2)
+        v_splats[n, MEAN_Y] += v_mean_y
+        v_splats[n, HALF_A] += lane(sums, 3)
+        v_splats[n, SHEAR] += TWO * half_c * lane(sums, 4)
+        v_splats[n, HALF_C] += lane(sums, 5)
+        v_splats[n, OPACITY] -= lane(sums, 0) / splats[n, OPACITY]
+        v_splats[n, RED] += lane(sums, 6)
+        v_splats[n, GREEN] += lane(sums, 7)
+        v_splats[n, BLUE] += lane(sums, 8)
+        v_splats[n, DEPTH] += lane(sums, 9)
+        v_absolute[n, 0] += lane(sums, 10)
+        v_absolute[n, 1] += lane(sums, 11)

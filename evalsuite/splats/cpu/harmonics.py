@@ -10,6 +10,8 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from evalsuite.splats.cpu.projection import BLUE, GREEN, HALF_WIDTH, RED
+
 C0 = 0.28209479177387814
 C1 = 0.4886025119029199
 C2 = (1.0925484305920792, 0.31539156525252005, 0.5462742152960396)
@@ -69,18 +71,18 @@ def _basis_gradient(count, x, y, z, g):
 
 
 @njit(cache=True, parallel=True)
-def colours_forward(means, sh, position, extents, colours):
-    """Colours [N, 3] = max(0, 0.5 + SH) of the visible Gaussians seen from ``position`` [3]; 0 for culled ones.
+def colours_forward(means, sh, position, splats):
+    """Write colours max(0, 0.5 + SH) of the visible Gaussians seen from ``position`` [3] into ``splats`` [N, 12].
 
     Args:
-        sh: [N, K, 3] coefficients, K in (1, 4, 9, 16); extents: [N, 2] of the projection, 0 for culled.
+        sh: [N, K, 3] coefficients, K in (1, 4, 9, 16).
     """
     count = sh.shape[1]
     for n in prange(means.shape[0]):
-        colours[n, 0] = 0.0
-        colours[n, 1] = 0.0
-        colours[n, 2] = 0.0
-        if extents[n, 0] <= 0:
+        splats[n, RED] = 0.0
+        splats[n, GREEN] = 0.0
+        splats[n, BLUE] = 0.0
+        if splats[n, HALF_WIDTH] <= 0:
             continue
         basis = np.empty(16, np.float64)
         dx, dy, dz = means[n, 0] - position[0], means[n, 1] - position[1], means[n, 2] - position[2]
@@ -90,15 +92,15 @@ def colours_forward(means, sh, position, extents, colours):
             value = 0.5
             for k in range(count):
                 value += basis[k] * sh[n, k, c]
-            colours[n, c] = max(0.0, value)
+            splats[n, RED + c] = max(0.0, value)
 
 
 @njit(cache=True, parallel=True)
-def colours_backward(means, sh, position, extents, colours, v_colours, v_sh, v_means):
+def colours_backward(means, sh, position, splats, v_splats, v_sh, v_means):
     """Add one camera's gradients to ``v_sh`` [N, K, 3] and, through the viewing direction, to ``v_means`` [N, 3]."""
     count = sh.shape[1]
     for n in prange(means.shape[0]):
-        if extents[n, 0] <= 0:
+        if splats[n, HALF_WIDTH] <= 0:
             continue
         basis = np.empty(16, np.float64)
         g = np.zeros(16, np.float64)
@@ -107,11 +109,11 @@ def colours_backward(means, sh, position, extents, colours, v_colours, v_sh, v_m
         x, y, z = dx * norm, dy * norm, dz * norm
         _basis(count, x, y, z, basis)
         for c in range(3):
-            if colours[n, c] <= 0:
+            if splats[n, RED + c] <= 0:
                 continue
             for k in range(count):
-                v_sh[n, k, c] += basis[k] * v_colours[n, c]
-                g[k] += sh[n, k, c] * v_colours[n, c]
+                v_sh[n, k, c] += basis[k] * v_splats[n, RED + c]
+                g[k] += sh[n, k, c] * v_splats[n, RED + c]
         if count > 1:
             gx, gy, gz = _basis_gradient(count, x, y, z, g)
             along = gx * x + gy * y + gz * z

@@ -1,6 +1,9 @@
 """EWA projection of Gaussians and its vector-Jacobian product (Zwicker et al. 2001; gsplat 1.5.3 `persp_proj`).
 
-Arithmetic is float64 inside: a needle seen edge-on has a 2D covariance whose determinant float32 loses.
+Arithmetic is float64 inside: a needle seen edge-on has a 2D covariance whose determinant float32 loses. What leaves is
+one row of float32 per Gaussian, in the form that the compositor evaluates:
+alpha = opacity exp(-half_a dx^2 - half_c (dy + shear dx)^2), with half_a = 1 / (2 xx), shear = -xy / xx,
+half_c = xx / (2 det) of the blurred 2D covariance. It is the usual conic, completed to squares.
 """
 
 from __future__ import annotations
@@ -10,6 +13,11 @@ import math
 import numpy as np
 from numba import njit, prange
 
+MEAN_X, MEAN_Y, HALF_A, SHEAR, HALF_C, OPACITY, RED, GREEN, BLUE, DEPTH, HALF_WIDTH, HALF_HEIGHT = range(12)
+"""Columns of a splat: pixels, inverse variances, compensated opacity, colour, camera z, half sides of the box outside
+which alpha < 1/255 (0 marks a culled Gaussian)."""
+
+COLUMNS = 12
 ALPHA_CUT = 1.0 / 255.0
 MAX_EXTENT = 3.33  # standard deviations at which even an opaque Gaussian falls below ALPHA_CUT
 FOV_MARGIN = 0.3
@@ -35,38 +43,47 @@ def _clamped_slope(slope, centre, focal, size):
     return clamped, clamped == slope
 
 
+@njit(cache=True, inline="always")
+def _unit(quat):
+    """A quaternion, scaled to length 1, and the scale."""
+    w, x, y, z = np.float64(quat[0]), np.float64(quat[1]), np.float64(quat[2]), np.float64(quat[3])
+    scale = 1.0 / math.sqrt(w * w + x * x + y * y + z * z)
+    return w * scale, x * scale, y * scale, z * scale, scale
+
+
+@njit(cache=True, inline="always")
+def _in_camera(mean, view):
+    """A point in the camera's frame."""
+    x, y, z = np.float64(mean[0]), np.float64(mean[1]), np.float64(mean[2])
+    return (
+        view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3],
+        view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3],
+        view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3],
+    )
+
+
 @njit(cache=True, parallel=True)
 def project_forward(
-    means, quats, scales, opacities, view, focal, centre, width, height, near, far, eps2d, antialiased,
-    means2d, depths, conics, extents, compensations,
-):  # fmt: skip
+    means, quats, scales, opacities, view, focal, centre, width, height, near, far, eps2d, antialiased, splats
+):
     """Project N Gaussians into one camera.
 
     Args:
         view: [4, 4] cam_from_world; focal, centre: [2] pixels.
-        means2d [N, 2], depths [N], conics [N, 3] (inverse 2D covariance xx, xy, yy), extents [N, 2] (half-width
-            in pixels of the box outside which alpha < 1/255; 0 marks a culled Gaussian), compensations [N]: outputs.
+        splats: [N, 12] output; colours are left alone, all else is 0 where culled.
     """
     for n in prange(means.shape[0]):
-        means2d[n, 0] = 0.0
-        means2d[n, 1] = 0.0
-        depths[n] = 0.0
-        extents[n, 0] = 0.0
-        extents[n, 1] = 0.0
-        conics[n, 0] = 0.0
-        conics[n, 1] = 0.0
-        conics[n, 2] = 0.0
-        compensations[n] = 0.0
-        mx, my, mz = np.float64(means[n, 0]), np.float64(means[n, 1]), np.float64(means[n, 2])
-        x = view[0, 0] * mx + view[0, 1] * my + view[0, 2] * mz + view[0, 3]
-        y = view[1, 0] * mx + view[1, 1] * my + view[1, 2] * mz + view[1, 3]
-        z = view[2, 0] * mx + view[2, 1] * my + view[2, 2] * mz + view[2, 3]
+        out = splats[n]
+        for column in range(RED):
+            out[column] = 0.0
+        out[DEPTH] = 0.0
+        out[HALF_WIDTH] = 0.0
+        out[HALF_HEIGHT] = 0.0
+        x, y, z = _in_camera(means[n], view)
         if z < near or z > far or opacities[n] < ALPHA_CUT:
             continue
-        qw, qx, qy, qz = (np.float64(quats[n, 0]), np.float64(quats[n, 1]),
-                          np.float64(quats[n, 2]), np.float64(quats[n, 3]))  # fmt: skip
-        norm = 1.0 / math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
-        r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw * norm, qx * norm, qy * norm, qz * norm)
+        qw, qx, qy, qz, _ = _unit(quats[n])
+        r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw, qx, qy, qz)
         u, _ = _clamped_slope(x / z, centre[0], focal[0], width)
         v, _ = _clamped_slope(y / z, centre[1], focal[1], height)
         jx, jy = focal[0] / z, focal[1] / z
@@ -94,8 +111,9 @@ def project_forward(
         det = xx * yy - xy * xy
         if det <= 0:
             continue
-        compensation = math.sqrt(max(0.0, det_sharp / det))
-        opacity = opacities[n] * compensation if antialiased else np.float64(opacities[n])
+        opacity = np.float64(opacities[n])
+        if antialiased:
+            opacity *= math.sqrt(max(0.0, det_sharp / det))
         if opacity < ALPHA_CUT:
             continue
         reach = min(MAX_EXTENT, math.sqrt(2 * math.log(opacity / ALPHA_CUT)))
@@ -105,35 +123,33 @@ def project_forward(
             continue
         if py + math.ceil(ey) <= 0 or py - math.ceil(ey) >= height:
             continue
-        means2d[n, 0] = px
-        means2d[n, 1] = py
-        depths[n] = z
-        conics[n, 0] = yy / det
-        conics[n, 1] = -xy / det
-        conics[n, 2] = xx / det
-        extents[n, 0] = ex
-        extents[n, 1] = ey
-        compensations[n] = compensation
+        out[MEAN_X] = px
+        out[MEAN_Y] = py
+        out[HALF_A] = 0.5 / xx
+        out[SHEAR] = -xy / xx
+        out[HALF_C] = 0.5 * xx / det
+        out[OPACITY] = opacity
+        out[DEPTH] = z
+        out[HALF_WIDTH] = ex
+        out[HALF_HEIGHT] = ey
 
 
 @njit(cache=True, parallel=True)
 def project_backward(
-    means, quats, scales, view, focal, centre, width, height, eps2d, antialiased,
-    conics, extents, compensations, v_means2d, v_depths, v_conics, v_compensations,
-    v_means, v_quats, v_scales,
+    means, quats, scales, opacities, view, focal, centre, width, height, eps2d, antialiased, splats,
+    v_means2d, v_splats, v_means, v_quats, v_scales, v_opacities,
 ):  # fmt: skip
-    """Add one camera's gradients of means [N, 3], quats [N, 4] and scales [N, 3] to the last three arrays."""
+    """Add one camera's gradients to the last four arrays: means [N, 3], quats [N, 4], scales [N, 3], opacities [N].
+
+    Args:
+        v_means2d: [N, 2] cotangents of the projected centres; those in the first columns of ``v_splats`` are ignored.
+        v_splats: [N, 12] cotangents of ``splats``.
+    """
     for n in prange(means.shape[0]):
-        if extents[n, 0] <= 0:
+        if splats[n, HALF_WIDTH] <= 0:
             continue
-        mx, my, mz = np.float64(means[n, 0]), np.float64(means[n, 1]), np.float64(means[n, 2])
-        x = view[0, 0] * mx + view[0, 1] * my + view[0, 2] * mz + view[0, 3]
-        y = view[1, 0] * mx + view[1, 1] * my + view[1, 2] * mz + view[1, 3]
-        z = view[2, 0] * mx + view[2, 1] * my + view[2, 2] * mz + view[2, 3]
-        qw, qx, qy, qz = (np.float64(quats[n, 0]), np.float64(quats[n, 1]),
-                          np.float64(quats[n, 2]), np.float64(quats[n, 3]))  # fmt: skip
-        norm = 1.0 / math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
-        qw, qx, qy, qz = qw * norm, qx * norm, qy * norm, qz * norm
+        x, y, z = _in_camera(means[n], view)
+        qw, qx, qy, qz, norm = _unit(quats[n])
         r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotation(qw, qx, qy, qz)
         u, u_free = _clamped_slope(x / z, centre[0], focal[0], width)
         v, v_free = _clamped_slope(y / z, centre[1], focal[1], height)
@@ -152,26 +168,34 @@ def project_backward(
         t11 = q0 * r01 + q1 * r11 + q2 * r21
         t12 = q0 * r02 + q1 * r12 + q2 * r22
         a0, a1, a2, b0, b1, b2 = t00 * s0, t01 * s1, t02 * s2, t10 * s0, t11 * s1, t12 * s2
-        # conic = cov^-1: v_cov = -conic v_conic conic, with v_conic symmetrised
-        ca, cb, cc = np.float64(conics[n, 0]), np.float64(conics[n, 1]), np.float64(conics[n, 2])
-        ga, gb, gc = np.float64(v_conics[n, 0]), 0.5 * v_conics[n, 1], np.float64(v_conics[n, 2])
-        h00, h01 = ga * ca + gb * cb, ga * cb + gb * cc
-        h10, h11 = gb * ca + gc * cb, gb * cb + gc * cc
-        g_xx = -(ca * h00 + cb * h10)
-        g_xy = -(ca * h01 + cb * h11)
-        g_yy = -(cb * h01 + cc * h11)
-        if antialiased and compensations[n] > 1e-6:
+        xx = a0 * a0 + a1 * a1 + a2 * a2
+        xy = a0 * b0 + a1 * b1 + a2 * b2
+        yy = b0 * b0 + b1 * b1 + b2 * b2
+        det_sharp = xx * yy - xy * xy
+        xs, ys = xx, yy
+        xx += eps2d
+        yy += eps2d
+        det = xx * yy - xy * xy
+        # half_a = 1 / (2 xx), shear = -xy / xx, half_c = xx / (2 det)
+        g_a, g_s, g_c = np.float64(v_splats[n, HALF_A]), np.float64(v_splats[n, SHEAR]), np.float64(v_splats[n, HALF_C])
+        g_xx = (-0.5 * g_a + xy * g_s) / (xx * xx) - 0.5 * g_c * (xy / det) * (xy / det)
+        g_xy = -g_s / xx + g_c * (xx / det) * (xy / det)
+        g_yy = -0.5 * g_c * (xx / det) * (xx / det)
+        g_opacity = np.float64(v_splats[n, OPACITY])
+        if antialiased:
             # compensation^2 = det(cov - eps) / det(cov)
-            comp = np.float64(compensations[n])
-            det = 1.0 / (ca * cc - cb * cb)
-            g_sq = v_compensations[n] * 0.5 / comp
-            ratio = comp * comp
-            g_xx += g_sq * (ca - eps2d / det - ratio * ca)
-            g_yy += g_sq * (cc - eps2d / det - ratio * cc)
-            g_xy += g_sq * (cb - ratio * cb)
+            square = max(0.0, det_sharp / det)
+            compensation = math.sqrt(square)
+            if compensation > 1e-6:
+                g_square = g_opacity * opacities[n] * 0.5 / (compensation * det)
+                g_xx += g_square * (ys - square * yy)
+                g_yy += g_square * (xs - square * xx)
+                g_xy -= g_square * 2 * xy * (1 - square)
+            g_opacity *= compensation
+        v_opacities[n] += g_opacity
         # cov = M M^T with rows a, b
-        va0, va1, va2 = 2 * (g_xx * a0 + g_xy * b0), 2 * (g_xx * a1 + g_xy * b1), 2 * (g_xx * a2 + g_xy * b2)
-        vb0, vb1, vb2 = 2 * (g_xy * a0 + g_yy * b0), 2 * (g_xy * a1 + g_yy * b1), 2 * (g_xy * a2 + g_yy * b2)
+        va0, va1, va2 = 2 * g_xx * a0 + g_xy * b0, 2 * g_xx * a1 + g_xy * b1, 2 * g_xx * a2 + g_xy * b2
+        vb0, vb1, vb2 = g_xy * a0 + 2 * g_yy * b0, g_xy * a1 + 2 * g_yy * b1, g_xy * a2 + 2 * g_yy * b2
         v_scales[n, 0] += va0 * t00 + vb0 * t10
         v_scales[n, 1] += va1 * t01 + vb1 * t11
         v_scales[n, 2] += va2 * t02 + vb2 * t12
@@ -199,7 +223,7 @@ def project_backward(
             r10 * vb0 + r11 * vb1 + r12 * vb2,
             r20 * vb0 + r21 * vb1 + r22 * vb2,
         )
-        g_z = v_depths[n] - (vp0 * p0 + vp1 * p1 + vp2 * p2 + vq0 * q0 + vq1 * q1 + vq2 * q2) / z
+        g_z = v_splats[n, DEPTH] - (vp0 * p0 + vp1 * p1 + vp2 * p2 + vq0 * q0 + vq1 * q1 + vq2 * q2) / z
         g_u = -jx * (vp0 * view[2, 0] + vp1 * view[2, 1] + vp2 * view[2, 2])
         g_v = -jy * (vq0 * view[2, 0] + vq1 * view[2, 1] + vq2 * view[2, 2])
         g_slope_x = jx * z * v_means2d[n, 0] + (g_u if u_free else 0.0)

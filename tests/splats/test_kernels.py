@@ -1,0 +1,66 @@
+"""What must not change a bit of the engine's results, and where its compiled kernels may live."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_rasterise import picture_and_gradients
+
+import evalsuite
+from evalsuite.splats.loss import photometric_loss
+
+_PACKAGE = Path(evalsuite.__file__).parent
+_DIGEST = "import test_kernels; print(test_kernels.digest())"
+_COMPILE = """
+import numpy as np
+from evalsuite.splats.cpu.tiles import depth_order
+depth_order(np.zeros((1, 12), np.float32))
+print(sum(depth_order.stats.cache_hits.values()))
+"""
+
+
+def digest() -> str:
+    """Hash of pictures, gradients and losses of one scene."""
+    draw = torch.Generator().manual_seed(0)
+    image, target = torch.rand(2, 50, 70, 3, generator=draw)
+    image.requires_grad_()
+    loss = photometric_loss(image, target, 0.2)
+    torch.autograd.backward(loss)
+    results = hashlib.sha256()
+    for values in [*picture_and_gradients(), loss.detach(), image.grad]:
+        results.update(values.detach().contiguous().numpy().tobytes())
+    return results.hexdigest()
+
+
+def test_the_compiler_changes_no_bit(tmp_path: Path) -> None:
+    """Kernels compiled just now with another optimisation level compute what those in the cache do."""
+    folders = os.pathsep.join([str(_PACKAGE.parent), str(Path(__file__).parent)])
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_OPT": "1", "PYTHONPATH": folders}
+    done = subprocess.run([sys.executable, "-c", _DIGEST], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == digest()
+
+
+@pytest.mark.parametrize("home", ["home", "nowhere"])
+def test_kernels_work_where_the_package_cannot_be_written(home: str, tmp_path: Path) -> None:
+    """The second process finds what the first compiled in the user's cache, if there is one."""
+    install = tmp_path / "install"
+    shutil.copytree(_PACKAGE, install / "evalsuite", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    (install / "evalsuite/splats/cpu/__pycache__").write_text("not a folder: nothing can be written here, even by root")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "nowhere").write_text("not a folder either")
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    environment |= {"HOME": str(tmp_path / home), "PYTHONPATH": str(install)}
+    hits = [
+        subprocess.run(
+            [sys.executable, "-c", _COMPILE], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for _ in range(2)
+    ]
+    assert hits == (["0", "1"] if home == "home" else ["0", "0"])
