@@ -40,11 +40,11 @@ def photometric_loss(
     if min(rgb.shape[:2]) < WINDOW:
         return (rgb - target).abs().mean()
     if rgb.is_cuda or rgb.shape[1] < MIN_FUSED_WIDTH:
-        return _loss_torch(rgb, target, ssim_weight)
+        return loss_torch(rgb, target, ssim_weight)
     return _FusedLoss.apply(rgb, target, ssim_weight)
 
 
-def _loss_torch(rgb: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
+def loss_torch(rgb: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
     window = gaussian_window().to(rgb)
     x, y = (t.permute(2, 0, 1)[:, None] for t in (rgb, target))
 

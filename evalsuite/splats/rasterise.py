@@ -215,14 +215,17 @@ class _TileRange(NamedTuple):
 
 def _tile_ranges(order: np.ndarray, splats: np.ndarray, width: int, height: int) -> Iterator[_TileRange]:
     """Lists of all tiles, in ranges of at most `MAX_ENTRIES` entries (or one tile)."""
-    counts = tiles.count_entries(order, splats, width, height)
+    bounds = tiles.ellipse_bounds(splats, width, height)
+    counts = tiles.count_entries(order, splats, bounds, width, height)
     until = counts.sum(axis=0).cumsum()
     first = 0
     while first < len(until):
         before = until[first - 1] if first else 0
         last = max(int(np.searchsorted(until, before + MAX_ENTRIES, side="right")), first + 1)
         yield _TileRange(
-            last - first == len(until), first, *tiles.tile_lists(order, splats, width, height, counts, first, last)
+            last - first == len(until),
+            first,
+            *tiles.tile_lists(order, splats, bounds, width, height, counts, first, last),
         )
         first = last
 
@@ -272,7 +275,7 @@ class _Composite(torch.autograd.Function):
                     rgb[i].numpy(), alpha[i].numpy(), depth[i].numpy(), v_rgb[i], v_alpha[i], v_depth[i],
                     ctx.settings.absgrad, table, by_tile,
                 )  # fmt: skip
-                compositor.reduce_table(order, part.offsets, table, rows, v_splats[i].numpy(), v_absolute[i].numpy())
+                compositor.reduce_table(part.offsets, table, rows, v_splats[i].numpy(), v_absolute[i].numpy())
             v_background += torch.from_numpy(by_tile.sum(axis=0))
         if ctx.settings.absgrad:
             means2d.absgrad = v_absolute  # where gsplat's density control looks for it

@@ -131,3 +131,10 @@ def test_a_scene_may_lose_every_gaussian() -> None:
     initial = replace(start(), opacities=torch.full((60,), 1e-3))
     (after,) = run(replace(GROW, grow_gradient=1e9, prune_opacity=0.5), 10, initial=initial)
     assert len(after) == 0
+
+
+def test_absolute_gradients_grow_more() -> None:
+    """The sum of absolute gradients over pixels is never below the absolute sum: more Gaussians pass a threshold."""
+    signed = run(replace(GROW, grow_gradient=2e-3), 20)[-1]
+    absolute = run(replace(GROW, grow_gradient=2e-3, absgrad=True), 20)[-1]
+    assert len(start()) <= len(signed) < len(absolute)

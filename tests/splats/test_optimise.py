@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -131,10 +132,10 @@ def test_every_view_is_seen_once_per_round(monkeypatch: pytest.MonkeyPatch) -> N
     seen: list[int] = []
     views = supervision(views=6)
 
-    def watched(gaussians: Gaussians, cameras: Cameras, background: torch.Tensor) -> object:
+    def watched(gaussians: Gaussians, cameras: Cameras, *rest: Any) -> object:
         seen.append(int((views.cameras.positions - cameras.positions).norm(dim=1).argmin()))
         assert len(cameras) == 1
-        return rasterise(gaussians, cameras, background)
+        return rasterise(gaussians, cameras, *rest)
 
     monkeypatch.setattr(optimise_module, "rasterise", watched)
     run((18,), views=views)
@@ -250,7 +251,12 @@ def test_cameras_of_the_test_look_at_the_scene() -> None:
 def test_the_hash_of_a_recipe_leaves_out_its_name_only() -> None:
     base = RECIPES["3dgs"]
     assert replace(base, name="other").hash == base.hash
-    others = [replace(base, **{f.name: getattr(base, f.name) + 1}).hash for f in fields(Recipe) if f.name != "name"]
+
+    def changed(value: bool | float) -> bool | float:
+        return not value if isinstance(value, bool) else value + 1
+
+    names = [field.name for field in fields(Recipe) if field.name != "name"]
+    others = [replace(base, **{name: changed(getattr(base, name))}).hash for name in names]
     assert len({base.hash, *others}) == len(fields(Recipe))
 
 

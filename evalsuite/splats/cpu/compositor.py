@@ -241,17 +241,18 @@ def composite_backward(
 
 
 @njit(cache=True, parallel=True)
-def reduce_table(order, offsets, table, splats, v_splats, v_absolute):
-    """Sum the rows of every visible Gaussian, in list order, and add what they mean to the outputs.
+def reduce_table(offsets, table, splats, v_splats, v_absolute):
+    """Sum every Gaussian's rows, in list order, and add what they mean to the outputs.
 
     Args:
         v_splats: [N, 12] derivatives in the columns of ``splats``.
         v_absolute: [N, 2] sums over pixels of the absolute derivatives in mean x and mean y.
     """
-    for m in prange(order.shape[0]):
-        n = order[m]
+    for n in prange(splats.shape[0]):
+        if offsets[n] == offsets[n + 1]:
+            continue
         sums = splat(ZERO)
-        for row in range(offsets[m], offsets[m + 1]):
+        for row in range(offsets[n], offsets[n + 1]):
             sums = sums + load(table[row], 0)
         half_a, shear, half_c = splats[n, HALF_A], splats[n, SHEAR], splats[n, HALF_C]
         v_mean_y = -TWO * half_c * lane(sums, 1)

@@ -68,13 +68,6 @@ def _span(low, high, size):
 
 
 @njit(cache=True, inline="always")
-def _pixel_columns(splat, width):
-    """First and last column of pixels under the ellipse."""
-    x, half = np.float64(splat[MEAN_X]), np.float64(splat[HALF_WIDTH])
-    return _span(x - half, x + half, width)
-
-
-@njit(cache=True, inline="always")
 def _pixel_rows(splat, column, height):
     """First and last row of pixels under the part of the ellipse that crosses a column of tiles."""
     mx, my = np.float64(splat[MEAN_X]), np.float64(splat[MEAN_Y])
@@ -95,32 +88,63 @@ def _pixel_rows(splat, column, height):
 
 
 @njit(cache=True, parallel=True)
-def count_entries(order, splats, width, height):
+def ellipse_bounds(splats, width, height):
+    """First and last column of tiles, first and last row of pixels in the first and in the last of them: [N, 6].
+
+    The lists are filled in depth order, all over memory; this is small enough to stay in the cache.
+    """
+    bounds = np.empty((splats.shape[0], 6), np.int32)
+    for n in prange(splats.shape[0]):
+        splat, out = splats[n], bounds[n]
+        out[:] = 0
+        x, half = np.float64(splat[MEAN_X]), np.float64(splat[HALF_WIDTH])
+        x0, x1 = _span(x - half, x + half, width)
+        if half > 0 and x0 <= x1:
+            out[0], out[1] = x0 >> SHIFT, x1 >> SHIFT
+            out[2], out[3] = _pixel_rows(splat, out[0], height)
+            if out[0] < out[1]:
+                out[4], out[5] = _pixel_rows(splat, out[1], height)
+        else:
+            out[1] = -1
+    return bounds
+
+
+@njit(cache=True, inline="always")
+def _bounded_rows(bounds, splats, n, column, height):
+    """`_pixel_rows` of the n-th splat, from its bounds if they know."""
+    if column == bounds[n, 0]:
+        return np.int64(bounds[n, 2]), np.int64(bounds[n, 3])
+    if column == bounds[n, 1]:
+        return np.int64(bounds[n, 4]), np.int64(bounds[n, 5])
+    return _pixel_rows(splats[n], column, height)
+
+
+@njit(cache=True, parallel=True)
+def count_entries(order, splats, bounds, width, height):
     """How many entries each part of the depth order adds to each tile: [CHUNKS, tiles]."""
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     counts = np.zeros((CHUNKS, tiles_x * tiles_y), np.int64)
     for chunk in prange(CHUNKS):
         for m in range(chunk * order.shape[0] // CHUNKS, (chunk + 1) * order.shape[0] // CHUNKS):
-            splat = splats[order[m]]
-            x0, x1 = _pixel_columns(splat, width)
-            for column in range(x0 >> SHIFT, (x1 >> SHIFT) + 1):
-                y0, y1 = _pixel_rows(splat, column, height)
+            n = order[m]
+            for column in range(bounds[n, 0], bounds[n, 1] + 1):
+                y0, y1 = _bounded_rows(bounds, splats, n, column, height)
                 for row in range(y0 >> SHIFT, (y1 >> SHIFT) + 1):
                     counts[chunk, row * tiles_x + column] += 1
     return counts
 
 
 @njit(cache=True, parallel=True)
-def tile_lists(order, splats, width, height, counts, first, last):
+def tile_lists(order, splats, bounds, width, height, counts, first, last):
     """Depth-sorted lists of the tiles ``first`` to ``last - 1``.
 
     Args:
-        counts: result of `count_entries`.
+        order, bounds, counts: results of `depth_order`, `ellipse_bounds` and `count_entries`.
 
     Returns:
         starts [tiles + 1], entries [E] (Gaussian indices), spans [E] (first and last row of the tile's pixels under
-        the ellipse, four bits each), slots [E] (place of the entry in a table grouped by Gaussian), offsets [M + 1]
-        (first slot of the m-th visible Gaussian in ``order``).
+        the ellipse, four bits each), slots [E] (place of the entry in a table grouped by Gaussian), offsets [N + 1]
+        (each Gaussian's first slot).
     """
     tiles_x = (width + TILE - 1) // TILE
     starts = np.zeros(last - first + 1, np.int64)
@@ -132,27 +156,27 @@ def tile_lists(order, splats, width, height, counts, first, last):
             place += counts[chunk, first + t]
         starts[t + 1] = place
     entries, slots = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int64)
-    owners, spans = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.uint8)
-    covered = np.zeros(order.shape[0] + 1, np.int64)
+    spans = np.empty(starts[-1], np.uint8)
+    covered = np.zeros(splats.shape[0] + 1, np.int64)
+    top_row, bottom_row = (first // tiles_x) << SHIFT, (last - 1) // tiles_x << SHIFT | (TILE - 1)
     for chunk in prange(CHUNKS):
         for m in range(chunk * order.shape[0] // CHUNKS, (chunk + 1) * order.shape[0] // CHUNKS):
             n = order[m]
-            splat = splats[n]
-            x0, x1 = _pixel_columns(splat, width)
-            for column in range(x0 >> SHIFT, (x1 >> SHIFT) + 1):
-                y0, y1 = _pixel_rows(splat, column, height)
-                y0, y1 = max(y0, (first // tiles_x) << SHIFT), min(y1, (last - 1) // tiles_x << SHIFT | (TILE - 1))
+            nth = 0
+            for column in range(bounds[n, 0], bounds[n, 1] + 1):
+                low, high = _bounded_rows(bounds, splats, n, column, height)
+                y0, y1 = max(low, top_row), min(high, bottom_row)
                 for row in range(y0 >> SHIFT, (y1 >> SHIFT) + 1):
                     t = row * tiles_x + column - first
                     if 0 <= t < last - first:
                         place = cursors[chunk, t]
                         cursors[chunk, t] = place + 1
-                        entries[place], owners[place], slots[place] = n, m, covered[m + 1]
+                        entries[place], slots[place] = n, nth
                         top = max(y0 - (row << SHIFT), 0)
-                        bottom = min(y1 - (row << SHIFT), TILE - 1)
-                        spans[place] = top << 4 | bottom
-                        covered[m + 1] += 1
+                        spans[place] = top << SHIFT | min(y1 - (row << SHIFT), TILE - 1)
+                        nth += 1
+            covered[n + 1] = nth
     offsets = np.cumsum(covered)
     for e in prange(slots.shape[0]):
-        slots[e] += offsets[owners[e]]
+        slots[e] += offsets[entries[e]]
     return starts, entries, spans, slots, offsets
