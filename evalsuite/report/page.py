@@ -104,7 +104,8 @@ def write_page(store_root: Path, out: Path, expected: Sequence[str], training_se
     Args:
         store_root: folder of records, images and PLY files.
         out: folder to write; everything the page shows is copied into it.
-        expected: ids of the cases there should be; those without a record are listed as not run.
+        expected: ids of the cases there should be; those without a record are listed as not run, and other records
+            (seeds of a noise run, say) are left out. If empty, the page is of all there is.
         training_seconds: of the network, for the cost table; 0 counts training as sunk.
 
     Returns:
@@ -115,7 +116,7 @@ def write_page(store_root: Path, out: Path, expected: Sequence[str], training_se
         NotComparableError: records of two protocols, or B and C of two recipes.
         SchemaError: a record file is malformed.
     """
-    records = list(RecordStore(store_root))
+    records = [record for record in RecordStore(store_root) if not expected or record.case in set(expected)]
     if not records and not expected:
         raise MissingDataError(f"{store_root} holds no records (<scene>/<case>.json); run: pytest tests/ablation")
     check_comparable(records)

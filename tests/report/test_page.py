@@ -101,6 +101,16 @@ def test_missing_and_failed_cases_are_listed(tmp_path: Path) -> None:
     assert "no image in the store: s.room: true held-out views" in text
 
 
+def test_records_that_are_not_asked_for_stay_out(tmp_path: Path) -> None:
+    """The records of a noise run may be of older code, which is no reason to show nothing."""
+    records = scene_records("s.one")
+    older = replace(records[-1], case=f"{records[-1].case}-s1", seed=1, recipe_hash="0" * 12)
+    write_store(tmp_path / "store", [*records, older])
+    text = read(write_page(tmp_path / "store", tmp_path / "out", expected_cases("s.one"))).text
+    assert "19 cases: 19 ok" in " ".join(text.split())
+    assert older.case not in text
+
+
 def test_text_of_records_is_escaped(tmp_path: Path) -> None:
     hostile = "<script>alert('x')</script>&"
     found = record(psnr=None, status="crashed", reason=hostile, notes=(hostile,), suite=hostile)
