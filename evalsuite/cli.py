@@ -1,4 +1,4 @@
-"""Command line: ``evalsuite run | noise | approve | report | scenes | machine``: the parts that the gate is made of."""
+"""Command line: ``evalsuite prepare | run | noise | approve | report | scenes | machine``: what the gate is made of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from evalsuite.gates.golden import Comparison, GoldenStore
 from evalsuite.records.store import RecordStore
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, stratum_table
-from evalsuite.scenes.catalogue import SCENES, SUITES
+from evalsuite.scenes.catalogue import PREPARED, SCENES, SUITES
+from evalsuite.scenes.preparation import prepare
 
 TABLE_WIDTH = 120
 """Tables are printed at least this wide: a wrapped number is no number."""
@@ -66,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument("--seeds", nargs="*", type=int, default=[], help="seeds that `noise` has run")
     approval.add_argument("--golden", default="golden", type=Path)
     command("report", _report, "print the tables and write the page from records")
+    preparation = commands.add_parser("prepare", help="bring every scene of a suite into its prepared form")
+    preparation.set_defaults(command=_prepare)
+    preparation.add_argument("suite", help="smoke, scan, captures, ...")
+    preparation.add_argument("--out", default=Path("data") / PREPARED, type=Path, help="default: data/prepared")
+    preparation.add_argument("--workers", type=int, help="processes (default: one per core)")
     command("scenes", _scenes, "load every scene of a suite and write what it holds to scenes.json")
     command("machine", _machine, "write this machine's fingerprint to machine.json")
     return parser
@@ -139,6 +145,16 @@ def _report(options: argparse.Namespace) -> int:
     console.print(stratum_table(records))
     print(write_page(store.root, options.out / "report", expected))
     return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    failed = False
+    for scene in prepare(options.suite, options.out, options.workers):
+        print(f"{scene.scene}: {scene.outcome} in {scene.seconds:.1f} s", flush=True)
+        if scene.error:
+            failed = True
+            print(f"evalsuite: {scene.error}", file=sys.stderr)
+    return 2 if failed else 0
 
 
 def _scenes(options: argparse.Namespace) -> int:
