@@ -53,6 +53,9 @@ RADIUS_PER_DISTANCE = OBJECT_RADIUS / CAMERA_RADIUS
 FETCH = "fetch the capture, or point EVALSUITE_MIRROR at a mirror that has it"
 
 
+_PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+"""nerfstudio's names of lenses that are OpenCV's, or its with coefficients left out."""
+
 _PARTS = ("images", "sparse/0", "train", "test")
 """Folders of a capture that any loader reads."""
 
@@ -250,7 +253,7 @@ def _transforms_camera(frame: dict[str, Any], path: Path) -> pycolmap.Camera:
     kind = "OPENCV_FISHEYE" if frame.get("is_fisheye") else str(frame.get("camera_model", "OPENCV"))
     if kind == "OPENCV_FISHEYE":
         params = [*lens, k1, k2, k3, k4]
-    elif kind not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE") or k4:
+    elif kind not in _PERSPECTIVE or k4:
         raise ValueError(f"camera_model {kind!r} with k4 = {k4} of {frame['file_path']} is not supported")
     elif any((k1, k2, k3, p1, p2)):
         kind, params = "FULL_OPENCV", [*lens, k1, k2, p1, p2, k3, 0.0, 0.0, 0.0]
