@@ -194,7 +194,9 @@ def _transforms_photos(root: Path, file: Path) -> tuple[list[_Photo], tuple[str,
 
 
 def _unique(root: Path, names: list[str]) -> list[str]:
-    """The sorted names, if no two are the same."""
+    """The sorted names, if there are any and no two are the same."""
+    if not names:
+        raise BadDataError(f"{root} lists no image with a pose; expected one pose per image: fetch the capture again")
     twice = next((name for name, following in pairwise(names) if name == following), None)
     if twice is not None:
         raise BadDataError(f"{root} lists image {twice} twice; expected one pose per image: remove one of the two")

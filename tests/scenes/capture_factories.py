@@ -73,7 +73,7 @@ def photograph(camera: pycolmap.Camera, pose: np.ndarray, grey: int) -> np.ndarr
 
 def write_images(root: Path, cameras: list[pycolmap.Camera], pattern: str = "{:03d}.png") -> np.ndarray:
     poses = orbit_poses(len(cameras))
-    (root / "images").mkdir(parents=True)
+    (root / "images").mkdir(parents=True, exist_ok=True)
     for i, (camera, pose) in enumerate(zip(cameras, poses, strict=True)):
         Image.fromarray(photograph(camera, pose, 2 * i)).save(root / "images" / pattern.format(i))
     return poses

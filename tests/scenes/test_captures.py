@@ -28,7 +28,7 @@ from capture_factories import (
 )
 from PIL import Image
 
-from evalsuite.core.errors import BadDataError, EvalsuiteError, MissingDataError, NonFiniteError
+from evalsuite.core.errors import BadDataError, MissingDataError
 from evalsuite.core.protocol import CAMERA_RADIUS, OBJECT_RADIUS, CaptureRule, Protocol
 from evalsuite.core.types import Cameras, Scene, Views
 from evalsuite.scenes.captures import load_capture, load_colmap, load_transforms
@@ -217,54 +217,6 @@ def test_frames_without_a_file_become_a_note(tmp_path: Path) -> None:
     assert scene.notes == ("2 of 12 listed frames have no file: images/003.png, images/007.png",)
 
 
-def _no_images(root: Path) -> None:
-    for path in (root / "images").iterdir():
-        path.unlink()
-
-
-def _cut_image(root: Path) -> None:
-    path = root / "images" / "005.png"
-    path.write_bytes(path.read_bytes()[:-300])
-
-
-def _keep_five(root: Path) -> None:
-    for path in sorted((root / "images").iterdir())[5:]:
-        path.unlink()
-
-
-def _other_aspect(root: Path) -> None:
-    path = root / "images" / "004.png"
-    Image.open(path).rotate(90, expand=True).save(path)
-
-
-def _nan_model(root: Path) -> None:
-    model = pycolmap.Reconstruction(root / "sparse/0")
-    model.frames[5].rig_from_world = pycolmap.Rigid3d(pycolmap.Rotation3d(), np.array([np.nan, 0, 0]))
-    model.write(root / "sparse/0")
-
-
-COLMAP_FAULTS: list[tuple[Callable[[Path], Any], type[EvalsuiteError], str]] = [
-    (lambda root: (root / "sparse").rename(root / "gone"), MissingDataError, r"sparse.0 holds no COLMAP model"),
-    (_no_images, MissingDataError, "none of the 12 images"),
-    (_cut_image, BadDataError, r"005\.png cannot be decoded"),
-    (_keep_five, BadDataError, "5 usable images; expected at least 6"),
-    (_other_aspect, BadDataError, r"004\.png is 96 x 144, its camera 144 x 96"),
-    (_nan_model, NonFiniteError, r"\.png holds NaN"),
-]
-
-
-@pytest.mark.parametrize(
-    ("fault", "error", "message"), COLMAP_FAULTS, ids=lambda value: getattr(value, "__name__", None)
-)
-def test_colmap_faults_are_one_clear_line(
-    tmp_path: Path, fault: Callable[[Path], None], error: type[EvalsuiteError], message: str
-) -> None:
-    fault(colmap_capture(tmp_path))
-    with pytest.raises(error, match=message) as caught:
-        load_colmap(tmp_path, "toy", PROTOCOL)
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize("load", [load_colmap, load_transforms])
 def test_missing_folder(tmp_path: Path, load: Callable[[Path, str, Protocol], Scene]) -> None:
     with pytest.raises(MissingDataError, match="nowhere"):
@@ -273,49 +225,6 @@ def test_missing_folder(tmp_path: Path, load: Callable[[Path, str, Protocol], Sc
 
 def _matrix(frame: dict[str, Any]) -> np.ndarray:
     return np.array(frame["transform_matrix"])
-
-
-TRANSFORMS_FAULTS: list[tuple[str, Callable[[dict[str, Any]], Any], type[EvalsuiteError], str]] = [
-    ("no frames", lambda d: d.pop("frames"), BadDataError, "KeyError: 'frames'"),
-    ("no focal", lambda d: d.pop("fl_x"), BadDataError, "camera_angle_x"),
-    ("short pose", lambda d: d["frames"][3].update(transform_matrix=[1, 2]), BadDataError, "not 4 x 4"),
-    (
-        "NaN pose",
-        lambda d: d["frames"][3]["transform_matrix"][0].__setitem__(3, float("nan")),
-        NonFiniteError,
-        "008.png",
-    ),
-    (
-        "scaled pose",
-        lambda d: d["frames"][3].update(transform_matrix=(2 * _matrix(d["frames"][3])).tolist()),
-        BadDataError,
-        "no rotation",
-    ),
-    ("other lens", lambda d: d.update(camera_model="EQUIRECTANGULAR"), BadDataError, "EQUIRECTANGULAR"),
-    ("NaN lens", lambda d: d.update(fl_x=float("nan")), NonFiniteError, "pose or camera"),
-    ("no width", lambda d: d.update(w=float("inf")), BadDataError, "cannot be used"),
-    ("list", lambda d: d.update(frames=[1, 2]), BadDataError, "cannot be used"),
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "fault", "error", "message"), TRANSFORMS_FAULTS, ids=[row[0] for row in TRANSFORMS_FAULTS]
-)
-def test_transforms_faults_are_one_clear_line(
-    tmp_path: Path, name: str, fault: Callable[[dict[str, Any]], Any], error: type[EvalsuiteError], message: str
-) -> None:
-    document = write_transforms(tmp_path, lens_camera("OPENCV"), 12)
-    fault(document)
-    (tmp_path / "transforms.json").write_text(json.dumps(document))
-    with pytest.raises(error, match=message) as caught:
-        load_transforms(tmp_path, name, PROTOCOL)
-    assert "\n" not in str(caught.value)
-
-
-def test_invalid_json(tmp_path: Path) -> None:
-    (tmp_path / "transforms.json").write_text('{"frames": [')
-    with pytest.raises(BadDataError, match=r"transforms\.json cannot be used"):
-        load_transforms(tmp_path, "toy", PROTOCOL)
 
 
 @pytest.mark.parametrize("outwards", [True, False])
