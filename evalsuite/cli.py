@@ -1,4 +1,4 @@
-"""Command line: ``evalsuite prepare | run | noise | approve | report | scenes | machine``: what the gate is made of."""
+"""Command line: ``evalsuite prepare | scenes | weights | machine | run | noise | approve | report``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection, select
 from evalsuite.gates.approval import approve
 from evalsuite.gates.golden import Comparison, GoldenStore
+from evalsuite.models.lgm.weights import weights_path
 from evalsuite.records.store import RecordStore
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, stratum_table
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--arm", action="append", default=[])
     run.add_argument("--steps", action="append", default=[], type=int)
     noise = command("noise", _noise, "repeat the optimised arms with other seeds")
-    noise.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
+    noise.add_argument("--seeds", nargs="*", type=int, default=[1, 2], help="none: do nothing (default: 1 2)")
     for sub in (run, noise):
         sub.add_argument("--workers", type=int, help="processes (default: one per core)")
         sub.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     approval = command("approve", _approve, "make the records the goldens, where they moved beyond tolerance")
     approval.add_argument("--reason", required=True, help="goes into golden/CHANGES.md")
     approval.add_argument("--seeds", nargs="*", type=int, default=[], help="seeds that `noise` has run")
+    approval.add_argument("--noise", type=Path, help="folder that `noise` had as --out (default: that of --out)")
     approval.add_argument("--golden", default="golden", type=Path)
     command("report", _report, "print the tables and write the page from records")
     preparation = commands.add_parser("prepare", help="bring every scene of a suite into its prepared form")
@@ -73,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     preparation.add_argument("--out", default=Path("data") / PREPARED, type=Path, help="default: data/prepared")
     preparation.add_argument("--workers", type=int, help="processes (default: one per core)")
     command("scenes", _scenes, "load every scene of a suite and write what it holds to scenes.json")
+    command("weights", _weights, "write the hash of the suite's network weights to weights.json")
     command("machine", _machine, "write this machine's fingerprint to machine.json")
     return parser
 
@@ -86,7 +89,9 @@ def _noise(options: argparse.Namespace) -> int:
     own = sorted(set(options.seeds) & set(SUITES[options.suite].protocol.seeds))
     if own:
         raise OptionError(f"seed {own[0]} is the one the suite itself runs; choose others to measure its spread")
-    return max(_execute(select(options.suite, arms=("b", "c"), seed=seed), options) for seed in options.seeds)
+    _store(options).root.mkdir(parents=True, exist_ok=True)
+    codes = [_execute(select(options.suite, arms=("b", "c"), seed=seed), options) for seed in options.seeds]
+    return max(codes, default=0)
 
 
 def _execute(selection: Selection, options: argparse.Namespace) -> int:
@@ -108,7 +113,8 @@ def _approve(options: argparse.Namespace) -> int:
     suite = SUITES[options.suite]
     expected = [case.id for t in suite.trajectories() for case in t.cases]
     goldens = GoldenStore(options.golden, suite.name, device_class())
-    changed = approve(_store(options), expected, goldens, options.seeds)
+    repeats = RecordStore((options.noise or options.out) / "records" / suite.name)
+    changed = approve(_store(options), expected, goldens, options.seeds, repeats)
     for comparison in changed:
         print(_line(comparison))
     if changed:
@@ -184,6 +190,14 @@ def _contents(scene: Scene) -> dict[str, Any]:
         "notes": list(scene.notes),
         "hash": digest.hexdigest()[:12],
     }
+
+
+def _weights(options: argparse.Namespace) -> int:
+    model = SUITES[options.suite].model
+    with weights_path(model).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _write_json(options.out / "weights.json", {"model": model, "sha256": digest})
+    return 0
 
 
 def _machine(options: argparse.Namespace) -> int:
