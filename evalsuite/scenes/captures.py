@@ -248,8 +248,8 @@ def _transforms_camera(frame: dict[str, Any], path: Path) -> pycolmap.Camera:
     """Intrinsics of one frame; instant-ngp measures pixels from the corner, as we and COLMAP do."""
     size = (frame["w"], frame["h"]) if "w" in frame and "h" in frame else image_size(path)
     width, height = (round(float(side)) for side in size)
-    fx = float(frame["fl_x"]) if "fl_x" in frame else 0.5 * width / math.tan(float(frame["camera_angle_x"]) / 2)
-    fy = float(frame.get("fl_y", fx))
+    fx = _focal(frame, "x", width)
+    fy = _focal(frame, "y", height) if {"fl_y", "camera_angle_y"} & frame.keys() else fx
     lens = [fx, fy, float(frame.get("cx", width / 2)), float(frame.get("cy", height / 2))]
     k1, k2, k3, k4, p1, p2 = (float(frame.get(key, 0.0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
     kind = "OPENCV_FISHEYE" if frame.get("is_fisheye") else str(frame.get("camera_model", "OPENCV"))
@@ -262,6 +262,12 @@ def _transforms_camera(frame: dict[str, Any], path: Path) -> pycolmap.Camera:
     else:
         kind, params = "PINHOLE", lens
     return pycolmap.Camera(model=kind, width=width, height=height, params=params)
+
+
+def _focal(frame: dict[str, Any], axis: str, pixels: int) -> float:
+    if f"fl_{axis}" in frame:
+        return float(frame[f"fl_{axis}"])
+    return 0.5 * pixels / math.tan(float(frame[f"camera_angle_{axis}"]) / 2)
 
 
 def _scene(

@@ -107,10 +107,14 @@ def test_intrinsics_of_a_frame_win_over_those_on_top(tmp_path: Path) -> None:
     _assert_sharp_geometry(scene, _upright_marks(scene))
 
 
-def test_field_of_view_alone_is_enough(tmp_path: Path) -> None:
-    camera = pycolmap.Camera(model="PINHOLE", width=120, height=120, params=[130, 130, 60, 60])
+@pytest.mark.parametrize("both", [False, True])
+def test_field_of_view_alone_is_enough(tmp_path: Path, both: bool) -> None:
+    height, fy = (96, 140.0) if both else (120, 130.0)
+    camera = pycolmap.Camera(model="PINHOLE", width=120, height=height, params=[130, fy, 60, height / 2])
     document = write_transforms(tmp_path, camera, 12)
     document = {"camera_angle_x": 2 * np.arctan(60 / 130), "frames": document["frames"]}
+    if both:
+        document["camera_angle_y"] = 2 * np.arctan(height / 2 / fy)
     for frame in document["frames"]:
         frame["file_path"] = frame["file_path"].removesuffix(".png")
     (tmp_path / "transforms.json").write_text(json.dumps(document))

@@ -76,6 +76,19 @@ def test_same_views_and_seed_give_the_same_points(views: Views) -> None:
     assert torch.equal(first.points.rgb, second.points.rgb)
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core only")
+def test_the_number_of_cores_does_not_matter(views: Views) -> None:
+    few, cores = views[:4], os.sched_getaffinity(0)
+    many = triangulate(few, WHITE)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        one = triangulate(few, WHITE)
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert torch.equal(many.points.xyz, one.points.xyz)
+    assert (many.reprojection_error_px, many.mean_track_length) == (one.reprojection_error_px, one.mean_track_length)
+
+
 def test_wrong_poses_lose_most_points(views: Views, found: SfmResult) -> None:
     cameras = views.cameras[list(range(10))[::-1]]
     wrong = triangulate(Views(views.rgb, views.alpha, cameras), WHITE)
