@@ -1,4 +1,4 @@
-"""Command line: ``evalsuite run | noise | approve | report | scenes | machine``: the parts that the gate is made of."""
+"""Command line: ``evalsuite run | noise | approve | report | scenes | machine | train``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection, select
 from evalsuite.gates.approval import approve
 from evalsuite.gates.golden import Comparison, GoldenStore
+from evalsuite.models.lgm.card import export
+from evalsuite.models.lgm.config import TRAINABLE
+from evalsuite.models.lgm.training import TrainingData, TrainSettings, load_objects, train_on
+from evalsuite.models.lgm.weights import MINI_PATH
 from evalsuite.records.store import RecordStore
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, stratum_table
@@ -68,7 +72,35 @@ def _parser() -> argparse.ArgumentParser:
     command("report", _report, "print the tables and write the page from records")
     command("scenes", _scenes, "load every scene of a suite and write what it holds to scenes.json")
     command("machine", _machine, "write this machine's fingerprint to machine.json")
+    _add_train(commands)
     return parser
+
+
+def _add_train(commands: Any) -> None:  # argparse names no public type for sub-parsers
+    text = "train lgm-mini on ray-traced views of meshes; started again, a run goes on from its checkpoint"
+    train = commands.add_parser("train", help=text, description=text)
+    train.set_defaults(command=_train)
+    train.add_argument("--data", type=Path, required=True, help="folder of *.glb scans (the mirror's train_meshes)")
+    train.add_argument("--out", type=Path, required=True, help="folder of the run")
+    train.add_argument("--cache", type=Path, help="folder of ray-traced views (default: cache/ in the run's folder)")
+    train.add_argument("--model", choices=tuple(TRAINABLE), default=TrainSettings.model)
+    train.add_argument("--steps", type=int, default=TrainSettings.steps, help="length of the run and its schedule")
+    train.add_argument("--procedural", type=int, default=266, help="procedural objects beside the scans")
+    train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    train.add_argument("--export", type=Path, nargs="?", const=MINI_PATH, help="no training: write weights and card")
+    train.add_argument("--ablation", type=Path, action="append", default=[], help="run to compare in the card")
+
+
+def _train(options: argparse.Namespace) -> int:
+    data = TrainingData(options.data, options.cache or options.out / "cache", options.procedural)
+    if options.export:
+        export(options.out, load_objects(data)[1], options.export, options.ablation)
+        print(f"weights, curves and card written to {options.export.parent}")
+    else:
+        settings = TrainSettings(model=options.model, steps=options.steps, device=options.device)
+        run = train_on(data, settings, options.out)
+        print(f"{run.done.samples} samples seen; checkpoint, log and curves are in {options.out}")
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:

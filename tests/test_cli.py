@@ -43,6 +43,8 @@ def png(tmp_path: Path) -> bytes:
         (("run", "--arm", "warm"), "unknown arm 'warm'; known: a, b, c"),
         (("run", "--steps", "7"), "N=7 is not on the ladder"),
         (("noise", "--seeds", "0"), "seed 0 is the one the suite itself runs"),
+        (("train", "--data", "none", "--out", "run"), "no *.glb in none; expected the training scans"),
+        (("train", "--data", "none", "--out", "run", "--steps", "0"), "0 steps of 4 samples"),
         (("report", "--out", "nowhere"), "no records in nowhere"),
         (("approve", "--out", "nowhere", "--reason", "try"), "cases have no good record"),
     ],

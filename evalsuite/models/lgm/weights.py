@@ -40,7 +40,7 @@ def weights_path(name: str) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    source = "train it with python -m evalsuite.models.lgm.training" if name == "lgm-mini" else "the hub's ashawkey/LGM"
+    source = "train it with evalsuite train" if name == "lgm-mini" else "the hub's ashawkey/LGM"
     raise MissingDataError(f"no weights of {name} on this machine; put them at {candidates[-1]} (from {source})")
 
 
