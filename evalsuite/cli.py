@@ -15,10 +15,11 @@ from rich.console import Console
 
 from evalsuite.core.errors import EvalsuiteError, OptionError
 from evalsuite.core.machine import device_class, fingerprint
+from evalsuite.core.suites import Suite
 from evalsuite.core.types import Scene, Views
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.progress import run_selection
-from evalsuite.execution.selection import Selection, select
+from evalsuite.execution.selection import Selection, find_suite, select
 from evalsuite.gates.approval import approve
 from evalsuite.gates.golden import Comparison, GoldenStore
 from evalsuite.models.lgm.card import export
@@ -28,7 +29,7 @@ from evalsuite.models.lgm.weights import MINI_PATH
 from evalsuite.records.store import RecordStore
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, stratum_table
-from evalsuite.scenes.catalogue import SCENES, SUITES
+from evalsuite.scenes.catalogue import SCENES
 
 TABLE_WIDTH = 120
 """Tables are printed at least this wide: a wrapped number is no number."""
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=function)
         sub.add_argument("--suite", default="smoke", help="default: smoke")
+        sub.add_argument("--model", help="network of arms A and B instead of the suite's, e.g. lgm-big")
         sub.add_argument("--out", default="out", type=Path, help="folder of records and page (default: out)")
         return sub
 
@@ -63,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     noise.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
     for sub in (run, noise):
         sub.add_argument("--workers", type=int, help="processes (default: one per core)")
+        sub.add_argument("--weights", type=Path, help="file of the network's weights (default: the mirror's, or data/)")
         sub.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
         sub.add_argument("--resume", action="store_true", help="keep cases that this very code has finished")
     approval = command("approve", _approve, "make the records the goldens, where they moved beyond tolerance")
@@ -104,15 +107,15 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    selection = select(options.suite, options.scene, options.arm, options.steps)
+    selection = select(_suite(options), options.scene, options.arm, options.steps)
     return _execute(selection, options)
 
 
 def _noise(options: argparse.Namespace) -> int:
-    own = sorted(set(options.seeds) & set(SUITES[options.suite].protocol.seeds))
+    own = sorted(set(options.seeds) & set(_suite(options).protocol.seeds))
     if own:
         raise OptionError(f"seed {own[0]} is the one the suite itself runs; choose others to measure its spread")
-    return max(_execute(select(options.suite, arms=("b", "c"), seed=seed), options) for seed in options.seeds)
+    return max(_execute(select(_suite(options), arms=("b", "c"), seed=seed), options) for seed in options.seeds)
 
 
 def _execute(selection: Selection, options: argparse.Namespace) -> int:
@@ -131,7 +134,7 @@ def _execute(selection: Selection, options: argparse.Namespace) -> int:
 
 
 def _approve(options: argparse.Namespace) -> int:
-    suite = SUITES[options.suite]
+    suite = _suite(options)
     expected = [case.id for t in suite.trajectories() for case in t.cases]
     goldens = GoldenStore(options.golden, suite.name, device_class())
     changed = approve(_store(options), expected, goldens, options.seeds)
@@ -159,12 +162,12 @@ def _tally(changed: Sequence[Comparison]) -> str:
 
 
 def _report(options: argparse.Namespace) -> int:
-    suite = SUITES[options.suite]
+    suite = _suite(options)
     expected = [case.id for t in suite.trajectories() for case in t.cases]
     store = _store(options)
     records = [record for case in expected if (record := store.read(case)) is not None]
     if not records:
-        raise OptionError(f"no records in {store.root}; run `evalsuite run --suite {suite.name}` first")
+        raise OptionError(f"no records in {store.root}; run `evalsuite run --suite {options.suite}` first")
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
     console.print(case_table(records))
@@ -174,7 +177,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _scenes(options: argparse.Namespace) -> int:
-    suite = SUITES[options.suite]
+    suite = _suite(options)
     held = {name: _contents(SCENES[name].load(suite.protocol)) for name in suite.scenes}
     _write_json(options.out / "scenes.json", {"protocol_hash": suite.protocol.hash, "scenes": held})
     for name, contents in held.items():
@@ -213,7 +216,11 @@ def _write_json(path: Path, tree: dict[str, Any]) -> None:
 
 
 def _store(options: argparse.Namespace) -> RecordStore:
-    return RecordStore(options.out / "records" / SUITES[options.suite].name)
+    return RecordStore(options.out / "records" / _suite(options).name)
+
+
+def _suite(options: argparse.Namespace) -> Suite:
+    return find_suite(options.suite, options.model, getattr(options, "weights", None))
 
 
 if __name__ == "__main__":

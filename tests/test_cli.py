@@ -40,6 +40,7 @@ def png(tmp_path: Path) -> bytes:
     [
         (("run", "--suite", "smok"), "unknown suite 'smok'; known: captures, scan, smoke. Did you mean 'smoke'?"),
         (("run", "--scene", "smoke.chiar"), "Did you mean 'smoke.chair'?"),
+        (("run", "--model", "lgm-large"), "unknown model 'lgm-large'; known: lgm-big, lgm-mini"),
         (("run", "--arm", "warm"), "unknown arm 'warm'; known: a, b, c"),
         (("run", "--steps", "7"), "N=7 is not on the ladder"),
         (("noise", "--seeds", "0"), "seed 0 is the one the suite itself runs"),

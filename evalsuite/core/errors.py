@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Literal
 
-Status = Literal["ok", "oom", "timeout", "unsupported", "missing-data", "nonfinite", "crashed"]
+Status = Literal["ok", "oom", "timeout", "unsupported", "missing-data", "misaligned", "nonfinite", "crashed"]
 """Why a case has, or has not, produced numbers. ``ok`` is the only one that carries metrics."""
 
 
@@ -58,6 +58,12 @@ class BadWeightsError(EvalsuiteError):
 
 class ShapeError(EvalsuiteError, ValueError):
     """An argument has the wrong shape, dtype or range; the message names the argument."""
+
+
+class MisalignedError(EvalsuiteError):
+    """Poses, images and prediction contradict each other: a number would measure the mistake, not the method."""
+
+    status: Status = "misaligned"
 
 
 class NonFiniteError(EvalsuiteError):

@@ -163,7 +163,7 @@ def test_no_more_splats_are_handed_out_than_promised(monkeypatch: pytest.MonkeyP
     cameras = orbit_cameras(
         torch.arange(4) * 90.0, torch.full((4,), 20.0), radius=CAMERA_RADIUS, fov_y_deg=FOV_Y_DEG, resolution=SIZE
     )
-    views = Views(torch.rand(4, SIZE, SIZE, 3), None, cameras)
+    views = Views(torch.rand(4, SIZE, SIZE, 3), torch.ones(4, SIZE, SIZE), cameras)
     torch.manual_seed(0)
     model = LGM(CONFIG).eval()
     kept = predict(model, views, torch.ones(3))
@@ -212,7 +212,7 @@ def test_photographs_are_covered_where_they_show_anything() -> None:
     assert covered[:, SIZE // 2, SIZE // 2].tolist() == pytest.approx([1.0] * 4, abs=1e-5)
     assert float(covered[:, 0, 0].max()) == 0.0
     torch.manual_seed(0)
-    splats = predict(LGM(CONFIG).eval(), Views(torch.rand(4, SIZE, SIZE, 3), None, narrow), torch.ones(3))
+    splats = predict(LGM(CONFIG).eval(), Views(torch.rand(4, SIZE, SIZE, 3), None, narrow), torch.ones(3), photographs=True)
     assert 0 < len(splats) < CONFIG.splats
 
 
