@@ -1,10 +1,11 @@
-"""Command line: ``evalsuite run | noise | approve | report | scenes | machine | train``."""
+"""Command line: ``evalsuite fetch | scenes | run | noise | approve | report | machine | train``."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from evalsuite.core.errors import EvalsuiteError, OptionError
 from evalsuite.core.machine import device_class, fingerprint
+from evalsuite.core.mirror import DATA, mirror
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Scene, Views
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection, find_suite, select
+from evalsuite.fetch.fetching import Outcome, Source, fetch
+from evalsuite.fetch.listing import listing, size_text
+from evalsuite.fetch.manifest import Item, load_manifest
 from evalsuite.gates.approval import approve
 from evalsuite.gates.golden import Comparison, GoldenStore
 from evalsuite.models.lgm.card import export
@@ -57,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--out", default="out", type=Path, help="folder of records and page (default: out)")
         return sub
 
+    _add_fetch(commands)
     run = command("run", _run, "run a suite and write its records, without judging them")
     run.add_argument("--scene", action="append", default=[])
     run.add_argument("--arm", action="append", default=[])
@@ -104,6 +111,54 @@ def _train(options: argparse.Namespace) -> int:
         run = train_on(data, settings, options.out)
         print(f"{run.done.samples} samples seen; checkpoint, log and curves are in {options.out}")
     return 0
+
+
+def _add_fetch(commands: Any) -> None:
+    text = "bring data that is not in the repository: from $EVALSUITE_MIRROR, else from its publisher"
+    fetching = commands.add_parser("fetch", help=text, description=text)
+    fetching.set_defaults(command=_fetch)
+    fetching.add_argument("what", nargs="*", help="suites, groups or items, as --list names them")
+    fetching.add_argument("--list", action="store_true", help="say what there is, its licence, and whether it is here")
+    fetching.add_argument("--offline", action="store_true", help="open no connection (also: EVALSUITE_OFFLINE=1)")
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    manifest = load_manifest()
+    offline = options.offline or os.environ.get("EVALSUITE_OFFLINE", "") not in ("", "0")
+    if options.list:
+        console = Console()
+        console.width = max(console.width, TABLE_WIDTH)
+        items = manifest.select(options.what) if options.what else tuple(manifest.items.values())
+        console.print(listing(items, Source(DATA, mirror(), offline)))
+        return 0
+    if not options.what:
+        raise OptionError("nothing to fetch was named; expected suites, groups or items: see evalsuite fetch --list")
+    items = manifest.select(options.what)
+    if not items:
+        print(f"nothing to fetch: {', '.join(options.what)} needs no data")
+        return 0
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    errors = Console(stderr=True)
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("download", total=None)
+        source = Source(DATA, mirror(), offline, lambda done, total: bar.update(task, completed=done, total=total))
+        results = fetch(items, source, _tell, lambda: errors.print("another fetch is at work here: waiting for it"))
+    done = [result for result in results.values() if isinstance(result, Outcome)]
+    lines = [line for outcome in done if (line := outcome.manifest_line())]
+    if lines:
+        print("hashes that the manifest does not know yet; to hold them for everybody, add:", *lines, sep="\n  ")
+    print(f"{len(done)} of {len(items)} items are in {DATA}")
+    return 0 if len(done) == len(items) else 1
+
+
+def _tell(item: Item, result: Outcome | EvalsuiteError) -> None:
+    if isinstance(result, EvalsuiteError):
+        print(f"evalsuite: {result}", file=sys.stderr)
+        return
+    content = result.entry.content
+    come = "present" if result.origin == "present" else f"from the {result.origin}"
+    digest = (result.entry.source_sha256 or content.sha256)[:12]
+    print(f"{item.id}: {come}, {size_text(content.bytes)} in {content.files} files; sha256 {digest} {result.rule}")
 
 
 def _run(options: argparse.Namespace) -> int:

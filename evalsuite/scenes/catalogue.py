@@ -44,7 +44,7 @@ def _capture(name: str, loader: Callable[[Path, str, Protocol], Scene], protocol
             return loader(folder, f"capture.{name}", protocol)
     raise MissingDataError(
         f"capture {name} is not in {' nor in '.join(map(str, folders))}; expected its images and poses there: set "
-        f"EVALSUITE_MIRROR to a folder that holds captures/{name}, or copy the capture to data/captures/{name}"
+        f"EVALSUITE_MIRROR to a mirror that has it and run: evalsuite fetch captures/{name}"
     )
 
 
