@@ -212,7 +212,9 @@ def test_photographs_are_covered_where_they_show_anything() -> None:
     assert covered[:, SIZE // 2, SIZE // 2].tolist() == pytest.approx([1.0] * 4, abs=1e-5)
     assert float(covered[:, 0, 0].max()) == 0.0
     torch.manual_seed(0)
-    splats = predict(LGM(CONFIG).eval(), Views(torch.rand(4, SIZE, SIZE, 3), None, narrow), torch.ones(3), photographs=True)
+    splats = predict(
+        LGM(CONFIG).eval(), Views(torch.rand(4, SIZE, SIZE, 3), None, narrow), torch.ones(3), photographs=True
+    )
     assert 0 < len(splats) < CONFIG.splats
 
 
