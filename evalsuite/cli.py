@@ -1,4 +1,4 @@
-"""Command line: ``evalsuite fetch | scenes | run | noise | approve | report | machine | train``."""
+"""Command line: ``evalsuite fetch | prepare | scenes | weights | machine | run | noise | approve | report | train``."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ from evalsuite.gates.golden import Comparison, GoldenStore
 from evalsuite.models.lgm.card import export
 from evalsuite.models.lgm.config import TRAINABLE
 from evalsuite.models.lgm.training import TrainingData, TrainSettings, load_objects, train_on
-from evalsuite.models.lgm.weights import MINI_PATH
+from evalsuite.models.lgm.weights import MINI_PATH, weights_path
 from evalsuite.records.store import RecordStore
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, stratum_table
-from evalsuite.scenes.catalogue import SCENES
+from evalsuite.scenes.catalogue import PREPARED, SCENES
+from evalsuite.scenes.preparation import prepare
 
 TABLE_WIDTH = 120
 """Tables are printed at least this wide: a wrapped number is no number."""
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--arm", action="append", default=[])
     run.add_argument("--steps", action="append", default=[], type=int)
     noise = command("noise", _noise, "repeat the optimised arms with other seeds")
-    noise.add_argument("--seeds", nargs="+", type=int, default=[1, 2])
+    noise.add_argument("--seeds", nargs="*", type=int, default=[1, 2], help="none: do nothing (default: 1 2)")
     for sub in (run, noise):
         sub.add_argument("--workers", type=int, help="processes (default: one per core)")
         sub.add_argument("--weights", type=Path, help="file of the network's weights (default: the mirror's, or data/)")
@@ -78,9 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     approval = command("approve", _approve, "make the records the goldens, where they moved beyond tolerance")
     approval.add_argument("--reason", required=True, help="goes into golden/CHANGES.md")
     approval.add_argument("--seeds", nargs="*", type=int, default=[], help="seeds that `noise` has run")
+    approval.add_argument("--noise", type=Path, help="folder that `noise` had as --out (default: that of --out)")
     approval.add_argument("--golden", default="golden", type=Path)
     command("report", _report, "print the tables and write the page from records")
+    preparation = commands.add_parser("prepare", help="bring every scene of a suite into its prepared form")
+    preparation.set_defaults(command=_prepare)
+    preparation.add_argument("suite", help="smoke, scan, captures, ...")
+    preparation.add_argument("--out", default=Path("data") / PREPARED, type=Path, help="default: data/prepared")
+    preparation.add_argument("--workers", type=int, help="processes (default: one per core)")
     command("scenes", _scenes, "load every scene of a suite and write what it holds to scenes.json")
+    command("weights", _weights, "write the hash of the suite's network weights to weights.json")
     command("machine", _machine, "write this machine's fingerprint to machine.json")
     _add_train(commands)
     return parser
@@ -170,7 +178,9 @@ def _noise(options: argparse.Namespace) -> int:
     own = sorted(set(options.seeds) & set(_suite(options).protocol.seeds))
     if own:
         raise OptionError(f"seed {own[0]} is the one the suite itself runs; choose others to measure its spread")
-    return max(_execute(select(_suite(options), arms=("b", "c"), seed=seed), options) for seed in options.seeds)
+    _store(options).root.mkdir(parents=True, exist_ok=True)
+    codes = [_execute(select(_suite(options), arms=("b", "c"), seed=seed), options) for seed in options.seeds]
+    return max(codes, default=0)
 
 
 def _execute(selection: Selection, options: argparse.Namespace) -> int:
@@ -192,7 +202,8 @@ def _approve(options: argparse.Namespace) -> int:
     suite = _suite(options)
     expected = [case.id for t in suite.trajectories() for case in t.cases]
     goldens = GoldenStore(options.golden, suite.name, device_class())
-    changed = approve(_store(options), expected, goldens, options.seeds)
+    repeats = RecordStore((options.noise or options.out) / "records" / suite.name)
+    changed = approve(_store(options), expected, goldens, options.seeds, repeats)
     for comparison in changed:
         print(_line(comparison))
     if changed:
@@ -231,6 +242,16 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _prepare(options: argparse.Namespace) -> int:
+    failed = False
+    for scene in prepare(options.suite, options.out, options.workers):
+        print(f"{scene.scene}: {scene.outcome} in {scene.seconds:.1f} s", flush=True)
+        if scene.error:
+            failed = True
+            print(f"evalsuite: {scene.error}", file=sys.stderr)
+    return 2 if failed else 0
+
+
 def _scenes(options: argparse.Namespace) -> int:
     suite = _suite(options)
     held = {name: _contents(SCENES[name].load(suite.protocol)) for name in suite.scenes}
@@ -258,6 +279,14 @@ def _contents(scene: Scene) -> dict[str, Any]:
         "notes": list(scene.notes),
         "hash": digest.hexdigest()[:12],
     }
+
+
+def _weights(options: argparse.Namespace) -> int:
+    model = _suite(options).model
+    with weights_path(model).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _write_json(options.out / "weights.json", {"model": model, "sha256": digest})
+    return 0
 
 
 def _machine(options: argparse.Namespace) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
-from evalsuite.cli import main
+from evalsuite.cli import _parser, main
 from evalsuite.models.lgm import weights
 from evalsuite.records.store import RecordStore
 
@@ -100,6 +103,29 @@ def test_weights_of_another_shape_are_named(
     record = RecordStore(tmp_path / "out/records/smoke").read("smoke.blob/a")
     assert record is not None
     assert record.status == "crashed"
+
+
+def test_every_stage_of_the_pipeline_is_a_command_that_exists() -> None:
+    root = Path(__file__).parents[1]
+    params = YAML(typ="safe").load(root / "params.yaml")
+    for stage in YAML(typ="safe").load(root / "dvc.yaml")["stages"].values():
+        for command in [stage["cmd"]] if isinstance(stage["cmd"], str) else stage["cmd"]:
+            for key, value in params.items():
+                command = command.replace(f"${{{key}}}", str(value))
+            program, *arguments = shlex.split(command)
+            assert program == "evalsuite"
+            _parser().parse_args(arguments)
+
+
+def test_noise_of_no_seeds_leaves_an_empty_folder(tmp_path: Path) -> None:
+    assert main(["noise", "--seeds", "--out", str(tmp_path)]) == 0
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["records", "records/smoke"]
+
+
+def test_weights_are_known_by_their_hash(tmp_path: Path) -> None:
+    assert main(["weights", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "weights.json").read_text())
+    assert found == {"model": "lgm-mini", "sha256": hashlib.sha256(weights.MINI_PATH.read_bytes()).hexdigest()}
 
 
 def test_machine_and_scenes_write_what_dvc_depends_on(

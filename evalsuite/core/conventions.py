@@ -63,6 +63,13 @@ def opencv_from_opengl(world_from_cam: Float[Tensor, "*V 4 4"]) -> Float[Tensor,
     return torch.linalg.inv(flipped).to(world_from_cam.dtype)
 
 
+def opengl_from_opencv(cam_from_world: Float[Tensor, "*V 4 4"]) -> Float[Tensor, "*V 4 4"]:
+    """OpenCV ``cam_from_world`` to OpenGL camera-to-world: the inverse of `opencv_from_opengl`."""
+    world_from_cam = torch.linalg.inv(cam_from_world.double())
+    world_from_cam[..., :3, 1:3] *= -1
+    return world_from_cam.to(cam_from_world.dtype)
+
+
 def sh0_from_rgb(rgb: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3"]:
     """Constant SH coefficient whose rendered colour is ``rgb``."""
     return (rgb - 0.5) / SH_C0

@@ -22,7 +22,11 @@ Spreads = Mapping[str, Mapping[str, float]]
 
 
 def approve(
-    records: RecordStore, expected: Sequence[str], goldens: GoldenStore, seeds: Sequence[int] = ()
+    records: RecordStore,
+    expected: Sequence[str],
+    goldens: GoldenStore,
+    seeds: Sequence[int] = (),
+    repeats: RecordStore | None = None,
 ) -> list[Comparison]:
     """Write goldens from records; returns what changed and why.
 
@@ -32,12 +36,15 @@ def approve(
     Args:
         expected: ids of every case of the suite; a run that lacks one is refused whole.
         seeds: further seeds that `evalsuite noise` has run, from which the spread of every optimised case is measured.
+        repeats: where its records are, if not among ``records``.
 
     Raises:
         OptionError: a case is missing or failed, or was not run with one of the seeds.
     """
     found = _complete(records, expected)
-    spreads = moderated({r.case: _spread(r, _repeats(r, records, seeds)) for r in found if r.budget and seeds})
+    spreads = moderated(
+        {r.case: _spread(r, _repeats(r, repeats or records, seeds)) for r in found if r.budget and seeds}
+    )
     fresh: list[tuple[Golden, Comparison]] = []
     for record in found:
         old = goldens.read(record.case)

@@ -1,10 +1,10 @@
-"""Real captures: posed photographs (COLMAP, transforms.json) as scenes of the `unbounded` stratum.
+"""Captures: posed images (COLMAP, transforms.json, NeRF's synthetic scenes) as scenes of the `unbounded` stratum.
 
-Both loaders treat the images alike: remove the lens distortion (cut so that no border is blank), cut every view,
+All loaders treat the images alike: remove the lens distortion (cut so that no border is blank), cut every view,
 centred, to the capture's median aspect, and area-average it to one size whose longer side is
 ``protocol.capture.long_side``. Each view keeps its own focal length and centre. The world is only rotated (mean
 camera up becomes +y), never scaled or moved: the scene's ``centre`` and ``radius`` say where it is. Photographs fill
-the frame; the background is black, as in 3DGS.
+the frame; the background is black, as in 3DGS. NeRF's synthetic images keep their alpha and the protocol's background.
 
 Poses and points come from a structure-from-motion run that saw the held-out images too, as in every published protocol.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from evalsuite.scenes.images import (
     image_size,
     pinhole,
     pinhole_camera,
+    read_layers,
     read_rgb,
 )
 
@@ -51,6 +53,13 @@ RADIUS_PER_DISTANCE = OBJECT_RADIUS / CAMERA_RADIUS
 FETCH = "fetch the capture, or point EVALSUITE_MIRROR at a mirror that has it"
 
 
+_PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+"""nerfstudio's names of lenses that are OpenCV's, or its with coefficients left out."""
+
+_PARTS = ("images", "sparse/0", "train", "test")
+"""Folders of a capture that any loader reads."""
+
+
 @dataclass(frozen=True)
 class _Photo:
     """One posed image file, not yet decoded; ``camera`` may be of another size than the file, of the same aspect."""
@@ -59,6 +68,43 @@ class _Photo:
     path: Path
     camera: pycolmap.Camera
     cam_from_world: Matrix
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Photographs by who may see them; ``alpha`` says whether their transparency is coverage."""
+
+    capture: tuple[_Photo, ...]
+    heldout: tuple[_Photo, ...]
+    alpha: bool = False
+
+    @classmethod
+    def every_kth(cls, photos: list[_Photo], k: int) -> _Split:
+        """Hold out the first photograph, in name order, and every k-th after it."""
+        return cls(tuple(photo for i, photo in enumerate(photos) if i % k), tuple(photos[::k]))
+
+    @property
+    def photos(self) -> list[_Photo]:
+        """All, capture first."""
+        return [*self.capture, *self.heldout]
+
+
+def load_capture(root: Path, scene_id: str, protocol: Protocol) -> Scene:
+    """A capture in whichever layout its folder has: ``sparse/0``, ``transforms_train.json`` or ``transforms.json``.
+
+    Args and errors are those of `load_colmap`, `load_synthetic` and `load_transforms`.
+    """
+    if (root / "sparse" / "0").is_dir():
+        return load_colmap(root, scene_id, protocol)
+    if (root / "transforms_train.json").is_file():
+        return load_synthetic(root, scene_id, protocol)
+    return load_transforms(root, scene_id, protocol)
+
+
+def capture_files(root: Path) -> tuple[tuple[str, Path], ...]:
+    """Name and place of every file of a capture that `load_capture` may read."""
+    paths = [*root.glob("transforms*.json"), *(path for part in _PARTS for path in (root / part).rglob("*"))]
+    return tuple((path.relative_to(root).as_posix(), path) for path in sorted(paths) if path.is_file())
 
 
 def load_colmap(root: Path, scene_id: str, protocol: Protocol) -> Scene:
@@ -77,14 +123,14 @@ def load_colmap(root: Path, scene_id: str, protocol: Protocol) -> Scene:
         NonFiniteError: NaN or infinity in a pose or camera.
     """
     model = read_model(root / "sparse" / "0")
-    names = sorted(image.name for image in model.images.values() if image.has_pose)
+    names = _unique(root, sorted(image.name for image in model.images.values() if image.has_pose))
     present, notes = _present(root, {name: root / "images" / name for name in names})
     by_name = {image.name: image for image in model.images.values()}
     photos = [
         _Photo(name, path, by_name[name].camera, _square(by_name[name].cam_from_world().matrix()))
         for name, path in present.items()
     ]
-    return _scene(scene_id, photos, model, protocol, notes)
+    return _scene(scene_id, _Split.every_kth(photos, protocol.capture.heldout_every), model, protocol, notes)
 
 
 def load_transforms(root: Path, scene_id: str, protocol: Protocol) -> Scene:
@@ -102,13 +148,39 @@ def load_transforms(root: Path, scene_id: str, protocol: Protocol) -> Scene:
         BadDataError: invalid JSON, a broken image, too few images, or no common place the cameras look at.
         NonFiniteError: NaN or infinity in a pose or camera.
     """
-    file = root / "transforms.json"
+    photos, notes = _transforms_photos(root, root / "transforms.json")
+    return _scene(scene_id, _Split.every_kth(photos, protocol.capture.heldout_every), None, protocol, notes)
+
+
+def load_synthetic(root: Path, scene_id: str, protocol: Protocol) -> Scene:
+    """A scene in the layout of NeRF's synthetic ones: ``transforms_train.json``, ``transforms_test.json``, RGBA images.
+
+    The publisher's split is kept: `train` is the capture, `test` is held out, `val` is not used.
+
+    Args:
+        root: folder of the scene.
+        scene_id: id of the scene.
+        protocol: its ``capture`` rule gives size and number of inputs; its background is laid behind.
+
+    Raises:
+        MissingDataError, BadDataError, NonFiniteError: as `load_transforms`, for either file.
+    """
+    train, notes = _transforms_photos(root, root / "transforms_train.json")
+    test, further = _transforms_photos(root, root / "transforms_test.json")
+    split = _Split(tuple(train), tuple(test), alpha=True)
+    return _scene(scene_id, split, None, protocol, (*notes, *further))
+
+
+def _transforms_photos(root: Path, file: Path) -> tuple[list[_Photo], tuple[str, ...]]:
+    """The photographs that a file in one of the dialects of transforms.json lists, and a note on missing ones."""
     if not file.is_file():
         raise MissingDataError(f"{file} is not there; expected the capture's cameras in it: {FETCH}")
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        frames = {str(frame["file_path"]): {**document, **frame} for frame in document["frames"]}
-        present, notes = _present(root, {name: _with_suffix(root / name) for name in sorted(frames)})
+        listed = [{**document, **frame} for frame in document["frames"]]
+        names = _unique(root, sorted(Path(frame["file_path"]).as_posix() for frame in listed))
+        frames = {Path(frame["file_path"]).as_posix(): frame for frame in listed}
+        present, notes = _present(root, {name: _with_suffix(root / name) for name in names})
         photos = [
             _Photo(name, path, _transforms_camera(frames[name], path), _transforms_pose(frames[name]))
             for name, path in present.items()
@@ -118,7 +190,17 @@ def load_transforms(root: Path, scene_id: str, protocol: Protocol) -> Scene:
         raise BadDataError(
             f"{file} cannot be used ({reason}); expected instant-ngp's or nerfstudio's layout: fetch it again"
         ) from error
-    return _scene(scene_id, photos, None, protocol, notes)
+    return photos, notes
+
+
+def _unique(root: Path, names: list[str]) -> list[str]:
+    """The sorted names, if there are any and no two are the same."""
+    if not names:
+        raise BadDataError(f"{root} lists no image with a pose; expected one pose per image: fetch the capture again")
+    twice = next((name for name, following in pairwise(names) if name == following), None)
+    if twice is not None:
+        raise BadDataError(f"{root} lists image {twice} twice; expected one pose per image: remove one of the two")
+    return names
 
 
 def _present(root: Path, paths: dict[str, Path]) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -173,7 +255,7 @@ def _transforms_camera(frame: dict[str, Any], path: Path) -> pycolmap.Camera:
     kind = "OPENCV_FISHEYE" if frame.get("is_fisheye") else str(frame.get("camera_model", "OPENCV"))
     if kind == "OPENCV_FISHEYE":
         params = [*lens, k1, k2, k3, k4]
-    elif kind not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE") or k4:
+    elif kind not in _PERSPECTIVE or k4:
         raise ValueError(f"camera_model {kind!r} with k4 = {k4} of {frame['file_path']} is not supported")
     elif any((k1, k2, k3, p1, p2)):
         kind, params = "FULL_OPENCV", [*lens, k1, k2, p1, p2, k3, 0.0, 0.0, 0.0]
@@ -183,48 +265,46 @@ def _transforms_camera(frame: dict[str, Any], path: Path) -> pycolmap.Camera:
 
 
 def _scene(
-    scene_id: str,
-    photos: list[_Photo],
-    model: pycolmap.Reconstruction | None,
-    protocol: Protocol,
-    notes: tuple[str, ...],
+    scene_id: str, split: _Split, model: pycolmap.Reconstruction | None, protocol: Protocol, notes: tuple[str, ...]
 ) -> Scene:
-    rule = protocol.capture
-    _check(scene_id, photos, rule)
+    rule, photos = protocol.capture, split.photos
+    _check(scene_id, split, rule)
     poses = np.stack([photo.cam_from_world for photo in photos])
     upright = _upright(poses)
     poses[:, :3, :3] = poses[:, :3, :3] @ upright.T
     centre = _common_point(scene_id, poses)
-    heldout = list(range(0, len(photos), rule.heldout_every))
-    capture = [i for i in range(len(photos)) if i % rule.heldout_every]
-    views = _views(photos, poses, rule.long_side)
+    views = _views(photos, poses, rule.long_side, split.alpha)
     positions = views.cameras.positions.numpy()
-    spread = _farthest(positions[capture] - centre, rule.inputs)
-    points = None if model is None else _points(model, {photos[i].name for i in capture}, upright)
+    capture, heldout = views[: len(split.capture)], views[len(split.capture) :]
+    spread = _farthest(positions[: len(capture)] - centre, rule.inputs)
+    points = None if model is None else _points(model, {photo.name for photo in split.capture}, upright)
     return Scene(
         id=scene_id,
         stratum="unbounded",
-        inputs=views[[capture[i] for i in spread]],
-        capture=views[capture],
-        heldout=views[heldout],
+        inputs=capture[spread],
+        capture=capture,
+        heldout=heldout,
         centre=torch.from_numpy(centre).float(),
         radius=RADIUS_PER_DISTANCE * float(np.median(np.linalg.norm(positions - centre, axis=1))),
-        background=torch.zeros(3),
+        background=torch.tensor(protocol.background) if split.alpha else torch.zeros(3),
         points=points,
         notes=notes,
     )
 
 
-def _check(scene_id: str, photos: list[_Photo], rule: CaptureRule) -> None:
-    for photo in photos:
+def _check(scene_id: str, split: _Split, rule: CaptureRule) -> None:
+    for photo in split.photos:
         if not (np.isfinite(photo.cam_from_world).all() and np.isfinite(photo.camera.params).all()):
             raise NonFiniteError(
                 f"pose or camera of {photo.path} holds NaN or infinity; expected finite numbers: run SfM again"
             )
-    enough = rule.inputs + 2
-    if len(photos) < enough or sum(1 for i in range(len(photos)) if i % rule.heldout_every) < rule.inputs:
+        if min(photo.camera.width, photo.camera.height, photo.camera.focal_length_x, photo.camera.focal_length_y) <= 0:
+            raise BadDataError(
+                f"camera of {photo.path} has a size or focal length of 0 or less; expected more: calibrate it again"
+            )
+    if len(split.capture) <= rule.inputs or not split.heldout:
         raise BadDataError(
-            f"capture {scene_id!r} has {len(photos)} usable images; expected at least {enough} "
+            f"capture {scene_id!r} has {len(split.photos)} usable images; expected at least {rule.inputs + 2} "
             f"({rule.inputs} inputs, one more, one held out): add images"
         )
 
@@ -263,7 +343,7 @@ def _farthest(offsets: Float[np.ndarray, "V 3"], count: int) -> list[int]:
     return sorted(taken)
 
 
-def _views(photos: list[_Photo], poses: Float[np.ndarray, "V 4 4"], long_side: int) -> Views:
+def _views(photos: list[_Photo], poses: Float[np.ndarray, "V 4 4"], long_side: int, alpha: bool) -> Views:
     """Decode, undistort, cut and reduce; nothing is ever enlarged."""
     full = [_camera_of_file(photo) for photo in photos]
     blocks = [block_size(camera, long_side) for camera in full]
@@ -275,7 +355,8 @@ def _views(photos: list[_Photo], poses: Float[np.ndarray, "V 4 4"], long_side: i
     boxes = [centred_box(c.width, c.height, size[0] / size[1]) for c in plain]  # the rounded aspect: square pixels
     images, focal, centre = [], [], []
     for photo, block, lens, camera, box in zip(photos, blocks, lenses, plain, boxes, strict=True):
-        images.append(area_average(pinhole(read_rgb(photo.path, block), lens), box, size))
+        layers = read_layers(photo.path, block) if alpha else (read_rgb(photo.path, block),)
+        images.append([area_average(pinhole(layer, lens), box, size) for layer in layers])
         scale = np.array([size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1])])
         focal.append(np.array([camera.focal_length_x, camera.focal_length_y]) * scale)
         centre.append((np.array([camera.principal_point_x, camera.principal_point_y]) - box[:2]) * scale)
@@ -285,7 +366,12 @@ def _views(photos: list[_Photo], poses: Float[np.ndarray, "V 4 4"], long_side: i
         torch.from_numpy(np.stack(centre)).float(),
         *size,
     )
-    return Views(torch.from_numpy(np.stack(images)).float() / 255, None, cameras)
+    planes = np.array(images)
+    if not alpha:
+        return Views(torch.from_numpy(planes[:, 0]).float() / 255, None, cameras)
+    coverage = planes[:, 1, ..., 0]
+    straight = np.rint(planes[:, 0] * (255 / np.maximum(coverage, 1))[..., None]).clip(0, 255)
+    return Views(torch.from_numpy(straight).float() / 255, torch.from_numpy(coverage).float() / 255, cameras)
 
 
 def _long_side(box: Box) -> int:

@@ -2,34 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from evalsuite.core.cases import Stratum
-from evalsuite.core.errors import MissingDataError
+from evalsuite.core.errors import BadDataError, MissingDataError
 from evalsuite.core.mirror import places
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.registry import Registry
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Scene
-from evalsuite.scenes.captures import load_colmap, load_transforms
-from evalsuite.scenes.gso import SCANS, gso_scene
+from evalsuite.scenes.captures import capture_files, load_capture
+from evalsuite.scenes.gso import SCANS, gso_scene, scan_files
 from evalsuite.scenes.meshes import normalised
+from evalsuite.scenes.prepared import Origin, origin_of, read_origin, read_scene
 from evalsuite.scenes.procedural import KINDS, procedural_mesh
 from evalsuite.scenes.rig import object_scene
 
 _PROCEDURAL_SEED = 1
+PREPARED = Path("prepared")
+"""Where prepared scenes lie below a mirror and below ``data``: one folder per protocol, in it one per scene."""
 
 
 @dataclass(frozen=True)
 class SceneEntry:
-    """How to come by a scene; nothing is read before ``load`` is called."""
+    """How to come by a scene; nothing is read before a method is called.
+
+    Attributes:
+        generate: makes the scene from nothing or from the publisher's files.
+        files: name and place of every file it is read from; raises `MissingDataError` if they are not at hand.
+    """
 
     id: str
     stratum: Stratum
-    load: Callable[[Protocol], Scene]
+    generate: Callable[[Protocol], Scene]
+    files: Callable[[], Sequence[tuple[str, Path]]] = tuple
+
+    def load(self, protocol: Protocol) -> Scene:
+        """The scene: prepared, if a prepared one was made by this very code from these very files, else generated.
+
+        A prepared scene serves on its own where the publisher's files are not at hand.
+
+        Raises:
+            MissingDataError: neither prepared nor at hand.
+            BadDataError: a damaged prepared scene, or damaged files.
+        """
+        for folder in places(PREPARED / protocol.name / self.id):
+            scene = self.prepared(folder, protocol)
+            if scene is not None:
+                return scene
+        return self.generate(protocol)
+
+    def prepared(self, folder: Path, protocol: Protocol) -> Scene | None:
+        """The prepared scene in a folder; None if there is none, or it was made from something else.
+
+        Raises:
+            BadDataError: it is damaged.
+        """
+        try:
+            origin = read_origin(folder)
+            return read_scene(folder) if origin is not None and origin.matches(self.origin(protocol)) else None
+        except BadDataError as error:
+            suites = [name for name in SUITES if self.id in SUITES[name].scenes]
+            remedy = f"run `evalsuite prepare {suites[0]}`" if suites else f"delete {folder}"
+            raise BadDataError(f"{error}: {remedy}") from error
+
+    def origin(self, protocol: Protocol) -> Origin:
+        """What the scene would be made from, here and now."""
+        try:
+            return origin_of(protocol, self.files())
+        except MissingDataError:
+            return origin_of(protocol, ())
 
 
 def _procedural(kind: str, protocol: Protocol) -> Scene:
@@ -37,11 +82,19 @@ def _procedural(kind: str, protocol: Protocol) -> Scene:
     return object_scene(f"smoke.{kind}", KINDS[kind], mesh, protocol)
 
 
-def _capture(name: str, loader: Callable[[Path, str, Protocol], Scene], protocol: Protocol) -> Scene:
+def _capture(name: str, protocol: Protocol) -> Scene:
+    return load_capture(_locate_capture(name), f"capture.{name}", protocol)
+
+
+def _files_of_capture(name: str) -> tuple[tuple[str, Path], ...]:
+    return capture_files(_locate_capture(name))
+
+
+def _locate_capture(name: str) -> Path:
     folders = places(Path("captures") / name)
     for folder in folders:
         if folder.is_dir():
-            return loader(folder, f"capture.{name}", protocol)
+            return folder
     raise MissingDataError(
         f"capture {name} is not in {' nor in '.join(map(str, folders))}; expected its images and poses there: set "
         f"EVALSUITE_MIRROR to a mirror that has it and run: evalsuite fetch captures/{name}"
@@ -52,9 +105,10 @@ SCENES: Registry[SceneEntry] = Registry("scene")
 for _kind, _stratum in KINDS.items():
     SCENES.add(f"smoke.{_kind}", SceneEntry(f"smoke.{_kind}", _stratum, partial(_procedural, _kind)))
 for _id, (_, _stratum) in SCANS.items():
-    SCENES.add(_id, SceneEntry(_id, _stratum, partial(gso_scene, _id)))
-for _name, _loader in (("beer", load_colmap), ("fox", load_transforms), ("bonsai", load_colmap)):
-    SCENES.add(f"capture.{_name}", SceneEntry(f"capture.{_name}", "unbounded", partial(_capture, _name, _loader)))
+    SCENES.add(_id, SceneEntry(_id, _stratum, partial(gso_scene, _id), partial(scan_files, _id)))
+for _name in ("beer", "fox", "bonsai"):
+    _make, _files = partial(_capture, _name), partial(_files_of_capture, _name)
+    SCENES.add(f"capture.{_name}", SceneEntry(f"capture.{_name}", "unbounded", _make, _files))
 
 SUITES: Registry[Suite] = Registry("suite")
 SUITES.add("smoke", Suite("smoke", tuple(f"smoke.{kind}" for kind in KINDS)))

@@ -1,7 +1,8 @@
 """COLMAP models from disk, refused when they are not whole.
 
-COLMAP's own reader believes the counts in a truncated binary file: it then loops for minutes, or asks for all memory.
-So the chain of counts is followed first; layouts as in COLMAP's ``scene/reconstruction_io_binary.cc``.
+COLMAP's own reader (4.2 still) believes the counts in a truncated binary file: it loops for minutes, asks for all
+memory, or takes what is there for the whole. So the chain of counts is followed first; layouts as in COLMAP's
+``scene/reconstruction_io_binary.cc``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 import pycolmap
 
 from evalsuite.core.errors import BadDataError, MissingDataError
+
+_MODELS = {int(model): model for name, model in pycolmap.CameraModelId.__members__.items() if name != "INVALID"}
 
 
 def read_model(folder: Path) -> pycolmap.Reconstruction:
@@ -45,7 +48,9 @@ def _check_length(path: Path, end_of: Callable[[bytes], int]) -> None:
     data = path.read_bytes()
     try:
         end = end_of(data)
-    except (struct.error, ValueError, KeyError) as error:
+    except KeyError as error:
+        raise _unreadable(path, f"camera model {error} is none of COLMAP's") from error
+    except (struct.error, ValueError) as error:
         raise _unreadable(path, f"{len(data)} bytes, its counts ask for more ({error})") from error
     if end != len(data):
         raise _unreadable(path, f"{len(data)} bytes, its counts ask for {end}")
@@ -62,7 +67,7 @@ def _count(data: bytes, at: int, code: str = "Q") -> int:
 def _end_of_cameras(data: bytes) -> int:
     at = 8
     for _ in range(_count(data, 0)):
-        model = pycolmap.CameraModelId(_count(data, at + 4, "i"))
+        model = _MODELS[_count(data, at + 4, "i")]
         at += 24 + 8 * len(pycolmap.Camera.create_from_model_id(1, model, 1.0, 1, 1).params)
     return at
 

@@ -69,6 +69,17 @@ def locate(name: str) -> Path:
     )
 
 
+def scan_files(scene_id: str) -> tuple[tuple[str, Path], ...]:
+    """Name and place of every file a scan's scene is read from.
+
+    Raises:
+        MissingDataError: the scan is not on this machine.
+    """
+    folder = locate(SCANS[scene_id][0])
+    parts = (path for part in ("meshes", "materials/textures") for path in sorted((folder / part).glob("*")))
+    return tuple((path.relative_to(folder).as_posix(), path) for path in parts if path.is_file())
+
+
 def gso_scene(scene_id: str, protocol: Protocol) -> Scene:
     """One of `SCANS`, ray-traced; the publisher's z up becomes y up.
 

@@ -60,15 +60,22 @@ def read_rgb(path: Path, block: int = 1) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         BadDataError: the file is truncated, or no image.
     """
+    return read_layers(path, block)[0]
+
+
+def read_layers(path: Path, block: int = 1) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]:
+    """As `read_rgb`, and the coverage as a grey image: 255 throughout a file without transparency."""
     try:
         with warnings.catch_warnings(), Image.open(path) as file:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image: Image.Image = file
-            if file.has_transparency_data:
-                black = Image.new("RGBA", file.size, (0, 0, 0, 255))
-                image = Image.alpha_composite(black, file.convert("RGBA"))
-            whole = image.width - image.width % block, image.height - image.height % block
-            return np.array(image.convert("RGB").reduce(block, (0, 0, *whole)))
+            whole = 0, 0, file.width - file.width % block, file.height - file.height % block
+            if not file.has_transparency_data:
+                rgb = np.array(file.convert("RGB").reduce(block, whole))
+                return rgb, np.broadcast_to(np.uint8(255), rgb.shape)
+            image = file.convert("RGBA")
+            over = Image.alpha_composite(Image.new("RGBA", file.size, (0, 0, 0, 255)), image)
+            coverage = image.getchannel("A").convert("RGB")
+            return np.array(over.convert("RGB").reduce(block, whole)), np.array(coverage.reduce(block, whole))
     except (OSError, ValueError, SyntaxError) as error:  # Pillow reports broken PNG chunks as SyntaxError
         raise _unreadable(path, error) from error
 

@@ -202,16 +202,20 @@ def _coloured(part: trimesh.Trimesh, path: Path, textures: dict[str, str] | None
     vertices, faces = np.asarray(part.vertices), np.asarray(part.faces)
     if visual.kind in ("vertex", "face"):
         return TexturedMesh(vertices, faces, vertex_rgb=visual.vertex_colors[:, :3] / 255)
-    material, uv = visual.material, visual.uv
+    material, uv = getattr(visual, "material", None), getattr(visual, "uv", None)
     tint = np.ones(3)
-    if isinstance(material, PBRMaterial):
+    if material is None and path.suffix.lower() != ".obj":
+        image = None  # glTF's default material is white
+    elif isinstance(material, PBRMaterial):
         image = None if material.baseColorTexture is None else _pixels(material.baseColorTexture, path)
         if material.baseColorFactor is not None:
             tint = _srgb_from_linear(np.asarray(material.baseColorFactor[:3]) / 255)
     else:
         image = _obj_texture(path, getattr(material, "name", None), textures)
-        if image is None:
+        if image is None and material is not None:
             tint = np.asarray(material.diffuse[:3]) / 255
+    if uv is None and image is not None:
+        raise BadDataError(f"mesh {path} has a texture but no coordinates in it; expected both: export it again")
     if uv is None or image is None:
         uv, image = np.full((len(vertices), 2), 0.5), np.full((1, 1, 3), 255, dtype=np.uint8)
     if (tint < 1).any():

@@ -74,6 +74,7 @@ def object_scene(scene_id: str, stratum: Stratum, mesh: TexturedMesh, protocol: 
     )
     truth = normalised(mesh, rig.object_radius)
     views, _ = render_mesh(truth, cameras, rig.supersample)
+    surface = truth.vertices.astype(np.float32).astype(np.float64)  # as the ray tracer sees it and GLB stores it
     return Scene(
         id=scene_id,
         stratum=stratum,
@@ -83,7 +84,7 @@ def object_scene(scene_id: str, stratum: Stratum, mesh: TexturedMesh, protocol: 
         centre=torch.zeros(3),
         radius=rig.object_radius,
         background=torch.tensor(protocol.background),
-        mesh=Mesh(truth.vertices, truth.faces),
+        mesh=Mesh(surface, truth.faces),
     )
 
 

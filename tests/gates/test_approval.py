@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +86,16 @@ def test_noise_is_the_spread_over_seeds(records: RecordStore, goldens: GoldenSto
     assert found.seeds == 3
     assert compare(B, record({"psnr": 23.81}), found).verdict == "same"
     assert compare(B, record({"psnr": 23.79}), found).verdict == "worse"
+
+
+def test_repeats_may_lie_in_a_folder_of_their_own(records: RecordStore, goldens: GoldenStore, tmp_path: Path) -> None:
+    run(records, {B: 25.0})
+    others = RecordStore(tmp_path / "noise")
+    run(others, {f"{B}-s1": 25.3})
+    approve(records, [B], goldens, seeds=(1,), repeats=others)
+    found = goldens.read(B)
+    assert found is not None
+    assert found.noise["psnr"] == pytest.approx(statistics.stdev([25.0, 25.3]), abs=1e-6)
 
 
 def test_noise_is_kept_by_an_approval_without_seeds(records: RecordStore, goldens: GoldenStore) -> None:

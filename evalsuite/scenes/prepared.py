@@ -1,0 +1,304 @@
+"""The prepared form of a scene: one folder in formats that other programs read, equal to the scene bit for bit.
+
+=====================  ================================================================================================
+``transforms.json``    nerfstudio's dialect; each frame also holds ``cam_from_world`` (OpenCV), exact in float32
+``images/*.png``       8-bit sRGB, RGBA with straight alpha for object scenes; views have no finer values anywhere
+``split.json``         file names of ``inputs``, ``capture`` and ``heldout``
+``points.ply``         points of captures
+``mesh.glb``           true surface of object scenes
+``scene.json``         everything else, what the scene was made from, and the sha256 of every other file
+=====================  ================================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from evalsuite.core.conventions import opengl_from_opencv
+from evalsuite.core.errors import BadDataError, ShapeError
+from evalsuite.core.protocol import Protocol
+from evalsuite.core.types import Cameras, Mesh, Points, Scene, Views
+from evalsuite.scenes.meshes import load_mesh
+
+SCHEMA = 1
+_FACTS = "scene.json"
+_LIBRARIES = ("embreex", "numpy", "pillow", "pycolmap", "scipy", "torch", "trimesh")
+"""What can change a pixel without a change of this package."""
+
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a prepared scene was made from.
+
+    Attributes:
+        protocol: hash of the protocol.
+        code: hash of the code that makes scenes, and of the libraries' versions.
+        source: hash of the files it was read from; empty for procedural scenes and where they are not at hand.
+    """
+
+    protocol: str
+    code: str
+    source: str
+
+    def matches(self, other: Origin) -> bool:
+        """Whether both are of the same protocol and code, and of the same files where both know theirs."""
+        sources = {self.source, other.source} - {""}
+        return (self.protocol, self.code) == (other.protocol, other.code) and len(sources) < 2
+
+
+def origin_of(protocol: Protocol, files: Iterable[tuple[str, Path]]) -> Origin:
+    """What a scene made here and now would be made from.
+
+    Args:
+        protocol: of the scene.
+        files: name and place of each file it is read from; the names count, the places do not.
+    """
+    digests = {name: _sha256(path) for name, path in files}
+    source = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:12] if digests else ""
+    return Origin(protocol.hash, _code_hash(), source)
+
+
+@lru_cache(maxsize=1)
+def _code_hash() -> str:
+    package = Path(__file__).resolve().parents[1]
+    sources = sorted([*(package / "scenes").rglob("*.py"), *(package / "core").glob("*.py")])
+    state = {path.relative_to(package).as_posix(): _sha256(path) for path in sources}
+    state |= {name: version(name) for name in _LIBRARIES}
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_origin(folder: Path) -> Origin | None:
+    """What the prepared scene in a folder was made from; None if there is no folder, or a newer version wrote it.
+
+    Raises:
+        BadDataError: a folder without readable facts.
+    """
+    if not folder.is_dir():
+        return None
+    try:
+        facts = _read_json(folder / _FACTS)
+        return Origin(**facts["origin"]) if facts["schema"] == SCHEMA else None
+    except _UNREADABLE as error:
+        raise _damaged(folder, f"{_FACTS}: {error!r}") from error
+
+
+def write_scene(scene: Scene, origin: Origin, folder: Path) -> None:
+    """Write a scene; the folder appears whole or not at all, in place of an earlier one.
+
+    Raises:
+        ShapeError: an image or a colour is not a multiple of 1/255.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # a dot in front: nobody takes a folder in the making for a scene
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write_parts(scene, fresh)
+        facts = {
+            "schema": SCHEMA,
+            "id": scene.id,
+            "stratum": scene.stratum,
+            "centre": scene.centre.tolist(),
+            "radius": scene.radius,
+            "background": scene.background.tolist(),
+            "notes": list(scene.notes),
+            "points": None if scene.points is None else len(scene.points),
+            "origin": asdict(origin),
+            "files": {name: _sha256(fresh / name) for name in _names(fresh)},
+        }
+        _write_json(fresh / _FACTS, facts)
+        fresh.chmod(0o755)
+        _replace(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def read_scene(folder: Path) -> Scene:
+    """The scene in a folder that `write_scene` made, the same bits.
+
+    Raises:
+        BadDataError: a file is missing, unknown, or differs from its hash.
+    """
+    try:
+        facts = _read_json(folder / _FACTS)
+        _verify(folder, facts["files"])
+        split, frames = _read_json(folder / "split.json"), _read_json(folder / "transforms.json")["frames"]
+        views = _read_views(folder, frames)
+        place = {Path(frame["file_path"]).name: index for index, frame in enumerate(frames)}
+        inputs, capture, heldout = (
+            views[[place[name] for name in split[part]]] for part in ("inputs", "capture", "heldout")
+        )
+        return Scene(
+            id=facts["id"],
+            stratum=facts["stratum"],
+            inputs=inputs,
+            capture=capture,
+            heldout=heldout,
+            centre=torch.tensor(facts["centre"]),
+            radius=facts["radius"],
+            background=torch.tensor(facts["background"]),
+            points=_read_points(folder, facts["points"]),
+            mesh=_read_mesh(folder / "mesh.glb"),
+            notes=tuple(facts["notes"]),
+        )
+    except _UNREADABLE as error:
+        raise _damaged(folder, repr(error)) from error
+
+
+def _verify(folder: Path, listed: dict[str, str]) -> None:
+    found = set(_names(folder)) - {_FACTS}
+    for name in sorted(found ^ set(listed)):
+        raise _damaged(folder, f"{name} is {'unknown' if name in found else 'missing'}")
+    for name, digest in listed.items():
+        if _sha256(folder / name) != digest:
+            raise _damaged(folder, f"{name} differs from its hash")
+
+
+def _damaged(folder: Path, reason: str) -> BadDataError:
+    return BadDataError(f"prepared scene {folder} is damaged ({reason}); expected it as it was written")
+
+
+def _write_parts(scene: Scene, folder: Path) -> None:
+    names = [f"capture-{i:04d}.png" for i in range(len(scene.capture))]
+    heldout = [f"heldout-{i:04d}.png" for i in range(len(scene.heldout))]
+    (folder / "images").mkdir()
+    frames = _write_views(scene.capture, names, folder) + _write_views(scene.heldout, heldout, folder)
+    paths = [f"images/{name}" for name in (*names, *heldout)]
+    train, test = paths[: len(names)], paths[len(names) :]
+    document = {
+        "camera_model": "OPENCV",
+        "frames": frames,
+        "train_filenames": train,
+        "val_filenames": test,
+        "test_filenames": test,
+    }
+    if scene.points is not None and len(scene.points):
+        document["ply_file_path"] = "points.ply"
+        colours = _eight_bit(scene.points.rgb, "points.rgb")
+        trimesh.PointCloud(scene.points.xyz.numpy(), colours).export(folder / "points.ply")
+    if scene.mesh is not None:
+        trimesh.Trimesh(scene.mesh.vertices, scene.mesh.faces, process=False).export(folder / "mesh.glb")
+    _write_json(folder / "transforms.json", document)
+    inputs = [names[i] for i in _positions(scene.inputs, scene.capture)]
+    _write_json(folder / "split.json", {"inputs": inputs, "capture": names, "heldout": heldout})
+
+
+def _positions(inputs: Views, capture: Views) -> list[int]:
+    """Where each input stands among the capture views."""
+    poses, images = capture.cameras.cam_from_world, capture.rgb
+    found = []
+    for pose, image in zip(inputs.cameras.cam_from_world, inputs.rgb, strict=True):
+        same = (i for i in range(len(capture)) if torch.equal(poses[i], pose) and torch.equal(images[i], image))
+        found.append(next(same))
+    return found
+
+
+def _write_views(views: Views, names: Sequence[str], folder: Path) -> list[dict[str, Any]]:
+    planes = [_eight_bit(views.rgb, "rgb")]
+    if views.alpha is not None:
+        planes.append(_eight_bit(views.alpha, "alpha")[..., None])
+    for name, image in zip(names, np.concatenate(planes, axis=-1), strict=True):
+        Image.fromarray(image).save(folder / "images" / name)
+    cameras = views.cameras
+    world_from_cam = opengl_from_opencv(cameras.cam_from_world.double())
+    return [
+        {
+            "file_path": f"images/{name}",
+            "transform_matrix": world_from_cam[i].tolist(),
+            "cam_from_world": cameras.cam_from_world[i].tolist(),
+            "fl_x": cameras.focal_px[i, 0].item(),
+            "fl_y": cameras.focal_px[i, 1].item(),
+            "cx": cameras.centre_px[i, 0].item(),
+            "cy": cameras.centre_px[i, 1].item(),
+            "w": cameras.width,
+            "h": cameras.height,
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def _eight_bit(values: Float[Tensor, "..."], name: str) -> UInt8[np.ndarray, "..."]:
+    rounded = (values.clamp(0, 1) * 255).round()
+    if not torch.equal(rounded / 255, values):
+        raise ShapeError(
+            f"{name} of a scene holds values between the steps of 1/255; expected 8-bit images: round them"
+        )
+    return rounded.to(torch.uint8).cpu().numpy()
+
+
+def _read_views(folder: Path, frames: Sequence[dict[str, Any]]) -> Views:
+    images = []
+    for frame in frames:
+        with Image.open(folder / frame["file_path"]) as image:
+            images.append(np.array(image))
+    stacked = torch.from_numpy(np.stack(images)).float() / 255
+    cameras = Cameras(
+        torch.tensor([frame["cam_from_world"] for frame in frames]),
+        torch.tensor([[frame["fl_x"], frame["fl_y"]] for frame in frames]),
+        torch.tensor([[frame["cx"], frame["cy"]] for frame in frames]),
+        frames[0]["w"],
+        frames[0]["h"],
+    )
+    alpha = stacked[..., 3].contiguous() if stacked.shape[-1] == 4 else None
+    return Views(stacked[..., :3].contiguous(), alpha, cameras)
+
+
+def _read_points(folder: Path, count: int | None) -> Points | None:
+    if not count:
+        return None if count is None else Points(torch.zeros(0, 3), torch.zeros(0, 3))
+    cloud: Any = trimesh.load(folder / "points.ply", process=False)
+    rgb = np.asarray(cloud.colors)[:, :3].astype(np.float32) / 255
+    return Points(torch.from_numpy(np.asarray(cloud.vertices)).float(), torch.from_numpy(rgb))
+
+
+def _read_mesh(path: Path) -> Mesh | None:
+    if not path.is_file():
+        return None
+    mesh = load_mesh(path)
+    return Mesh(mesh.vertices, mesh.faces)
+
+
+def _replace(fresh: Path, folder: Path) -> None:
+    """Put ``fresh`` in the place of ``folder``; a process that does the same at the same time wins or loses whole."""
+    if folder.exists():
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
+            folder.rename(Path(aside) / folder.name)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was quicker, with the same scene
+            raise
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_json(path: Path, tree: dict[str, Any]) -> None:
+    path.write_text(json.dumps(tree, sort_keys=True, indent=1, allow_nan=False) + "\n", encoding="utf-8")
