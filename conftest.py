@@ -5,7 +5,7 @@ Numba kernels (evalsuite.splats.cpu) stay unchecked: Numba cannot compile a wrap
 
 from jaxtyping import install_import_hook
 
-_CHECKED = ("core", "scenes", "models", "arms", "metrics", "records", "execution", "gates", "report")
+_CHECKED = ("core", "fetch", "scenes", "models", "arms", "metrics", "records", "execution", "gates", "report")
 _CHECKED_SPLATS = ("density", "field", "loss", "optimise", "ply", "rasterise", "recipes")
 
 install_import_hook(

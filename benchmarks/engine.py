@@ -270,7 +270,7 @@ def plot(points: Sequence[dict[str, float]], file: Path) -> None:
         panels[1].semilogx(pairs, [p["rasterise_ns_per_pair"] for p in chosen], "o-", label=label)
         panels[2].loglog(pairs, [p["peak_mb"] for p in chosen], "o-", label=label)
     for panel, title in zip(
-        panels, ("rasterise, forward + backward, ms", "ns per visit and core", "peak MB"), strict=True
+        panels, ("rasterise, forward + backward, ms", "ns per pair and core", "peak MB"), strict=True
     ):
         panel.set_title(title, fontsize=9)
         panel.set_xlabel("pairs (pixel, listed Gaussian)")

@@ -1,10 +1,11 @@
-"""Command line: ``evalsuite prepare | scenes | weights | machine | run | noise | approve | report``."""
+"""Command line: ``evalsuite fetch | prepare | scenes | weights | machine | run | noise | approve | report | train``."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,20 +13,29 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from evalsuite.core.errors import EvalsuiteError, OptionError
 from evalsuite.core.machine import device_class, fingerprint
+from evalsuite.core.mirror import DATA, mirror
+from evalsuite.core.suites import Suite
 from evalsuite.core.types import Scene, Views
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.progress import run_selection
-from evalsuite.execution.selection import Selection, select
+from evalsuite.execution.selection import Selection, find_suite, select
+from evalsuite.fetch.fetching import Outcome, Source, fetch
+from evalsuite.fetch.listing import listing, size_text
+from evalsuite.fetch.manifest import Item, load_manifest
 from evalsuite.gates.approval import approve
 from evalsuite.gates.golden import Comparison, GoldenStore
-from evalsuite.models.lgm.weights import weights_path
+from evalsuite.models.lgm.card import export
+from evalsuite.models.lgm.config import TRAINABLE
+from evalsuite.models.lgm.training import TrainingData, TrainSettings, load_objects, train_on
+from evalsuite.models.lgm.weights import MINI_PATH, weights_path
 from evalsuite.records.store import RecordStore
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, stratum_table
-from evalsuite.scenes.catalogue import PREPARED, SCENES, SUITES
+from evalsuite.scenes.catalogue import PREPARED, SCENES
 from evalsuite.scenes.preparation import prepare
 
 TABLE_WIDTH = 120
@@ -50,9 +60,11 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=function)
         sub.add_argument("--suite", default="smoke", help="default: smoke")
+        sub.add_argument("--model", help="network of arms A and B instead of the suite's, e.g. lgm-big")
         sub.add_argument("--out", default="out", type=Path, help="folder of records and page (default: out)")
         return sub
 
+    _add_fetch(commands)
     run = command("run", _run, "run a suite and write its records, without judging them")
     run.add_argument("--scene", action="append", default=[])
     run.add_argument("--arm", action="append", default=[])
@@ -61,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     noise.add_argument("--seeds", nargs="*", type=int, default=[1, 2], help="none: do nothing (default: 1 2)")
     for sub in (run, noise):
         sub.add_argument("--workers", type=int, help="processes (default: one per core)")
+        sub.add_argument("--weights", type=Path, help="file of the network's weights (default: the mirror's, or data/)")
         sub.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
         sub.add_argument("--resume", action="store_true", help="keep cases that this very code has finished")
     approval = command("approve", _approve, "make the records the goldens, where they moved beyond tolerance")
@@ -77,20 +90,96 @@ def _parser() -> argparse.ArgumentParser:
     command("scenes", _scenes, "load every scene of a suite and write what it holds to scenes.json")
     command("weights", _weights, "write the hash of the suite's network weights to weights.json")
     command("machine", _machine, "write this machine's fingerprint to machine.json")
+    _add_train(commands)
     return parser
 
 
+def _add_train(commands: Any) -> None:  # argparse names no public type for sub-parsers
+    text = "train lgm-mini on ray-traced views of meshes; started again, a run goes on from its checkpoint"
+    train = commands.add_parser("train", help=text, description=text)
+    train.set_defaults(command=_train)
+    train.add_argument("--data", type=Path, required=True, help="folder of *.glb scans (the mirror's train_meshes)")
+    train.add_argument("--out", type=Path, required=True, help="folder of the run")
+    train.add_argument("--cache", type=Path, help="folder of ray-traced views (default: cache/ in the run's folder)")
+    train.add_argument("--model", choices=tuple(TRAINABLE), default=TrainSettings.model)
+    train.add_argument("--steps", type=int, default=TrainSettings.steps, help="length of the run and its schedule")
+    train.add_argument("--procedural", type=int, default=266, help="procedural objects beside the scans")
+    train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    train.add_argument("--export", type=Path, nargs="?", const=MINI_PATH, help="no training: write weights and card")
+    train.add_argument("--ablation", type=Path, action="append", default=[], help="run to compare in the card")
+
+
+def _train(options: argparse.Namespace) -> int:
+    data = TrainingData(options.data, options.cache or options.out / "cache", options.procedural)
+    if options.export:
+        export(options.out, load_objects(data)[1], options.export, options.ablation)
+        print(f"weights, curves and card written to {options.export.parent}")
+    else:
+        settings = TrainSettings(model=options.model, steps=options.steps, device=options.device)
+        run = train_on(data, settings, options.out)
+        print(f"{run.done.samples} samples seen; checkpoint, log and curves are in {options.out}")
+    return 0
+
+
+def _add_fetch(commands: Any) -> None:
+    text = "bring data that is not in the repository: from $EVALSUITE_MIRROR, else from its publisher"
+    fetching = commands.add_parser("fetch", help=text, description=text)
+    fetching.set_defaults(command=_fetch)
+    fetching.add_argument("what", nargs="*", help="suites, groups or items, as --list names them")
+    fetching.add_argument("--list", action="store_true", help="say what there is, its licence, and whether it is here")
+    fetching.add_argument("--offline", action="store_true", help="open no connection (also: EVALSUITE_OFFLINE=1)")
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    manifest = load_manifest()
+    offline = options.offline or os.environ.get("EVALSUITE_OFFLINE", "") not in ("", "0")
+    if options.list:
+        console = Console()
+        console.width = max(console.width, TABLE_WIDTH)
+        items = manifest.select(options.what) if options.what else tuple(manifest.items.values())
+        console.print(listing(items, Source(DATA, mirror(), offline)))
+        return 0
+    if not options.what:
+        raise OptionError("nothing to fetch was named; expected suites, groups or items: see evalsuite fetch --list")
+    items = manifest.select(options.what)
+    if not items:
+        print(f"nothing to fetch: {', '.join(options.what)} needs no data")
+        return 0
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    errors = Console(stderr=True)
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("download", total=None)
+        source = Source(DATA, mirror(), offline, lambda done, total: bar.update(task, completed=done, total=total))
+        results = fetch(items, source, _tell, lambda: errors.print("another fetch is at work here: waiting for it"))
+    done = [result for result in results.values() if isinstance(result, Outcome)]
+    lines = [line for outcome in done if (line := outcome.manifest_line())]
+    if lines:
+        print("hashes that the manifest does not know yet; to hold them for everybody, add:", *lines, sep="\n  ")
+    print(f"{len(done)} of {len(items)} items are in {DATA}")
+    return 0 if len(done) == len(items) else 1
+
+
+def _tell(item: Item, result: Outcome | EvalsuiteError) -> None:
+    if isinstance(result, EvalsuiteError):
+        print(f"evalsuite: {result}", file=sys.stderr)
+        return
+    content = result.entry.content
+    come = "present" if result.origin == "present" else f"from the {result.origin}"
+    digest = (result.entry.source_sha256 or content.sha256)[:12]
+    print(f"{item.id}: {come}, {size_text(content.bytes)} in {content.files} files; sha256 {digest} {result.rule}")
+
+
 def _run(options: argparse.Namespace) -> int:
-    selection = select(options.suite, options.scene, options.arm, options.steps)
+    selection = select(_suite(options), options.scene, options.arm, options.steps)
     return _execute(selection, options)
 
 
 def _noise(options: argparse.Namespace) -> int:
-    own = sorted(set(options.seeds) & set(SUITES[options.suite].protocol.seeds))
+    own = sorted(set(options.seeds) & set(_suite(options).protocol.seeds))
     if own:
         raise OptionError(f"seed {own[0]} is the one the suite itself runs; choose others to measure its spread")
     _store(options).root.mkdir(parents=True, exist_ok=True)
-    codes = [_execute(select(options.suite, arms=("b", "c"), seed=seed), options) for seed in options.seeds]
+    codes = [_execute(select(_suite(options), arms=("b", "c"), seed=seed), options) for seed in options.seeds]
     return max(codes, default=0)
 
 
@@ -110,7 +199,7 @@ def _execute(selection: Selection, options: argparse.Namespace) -> int:
 
 
 def _approve(options: argparse.Namespace) -> int:
-    suite = SUITES[options.suite]
+    suite = _suite(options)
     expected = [case.id for t in suite.trajectories() for case in t.cases]
     goldens = GoldenStore(options.golden, suite.name, device_class())
     repeats = RecordStore((options.noise or options.out) / "records" / suite.name)
@@ -139,12 +228,12 @@ def _tally(changed: Sequence[Comparison]) -> str:
 
 
 def _report(options: argparse.Namespace) -> int:
-    suite = SUITES[options.suite]
+    suite = _suite(options)
     expected = [case.id for t in suite.trajectories() for case in t.cases]
     store = _store(options)
     records = [record for case in expected if (record := store.read(case)) is not None]
     if not records:
-        raise OptionError(f"no records in {store.root}; run `evalsuite run --suite {suite.name}` first")
+        raise OptionError(f"no records in {store.root}; run `evalsuite run --suite {options.suite}` first")
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
     console.print(case_table(records))
@@ -164,7 +253,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _scenes(options: argparse.Namespace) -> int:
-    suite = SUITES[options.suite]
+    suite = _suite(options)
     held = {name: _contents(SCENES[name].load(suite.protocol)) for name in suite.scenes}
     _write_json(options.out / "scenes.json", {"protocol_hash": suite.protocol.hash, "scenes": held})
     for name, contents in held.items():
@@ -193,7 +282,7 @@ def _contents(scene: Scene) -> dict[str, Any]:
 
 
 def _weights(options: argparse.Namespace) -> int:
-    model = SUITES[options.suite].model
+    model = _suite(options).model
     with weights_path(model).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     _write_json(options.out / "weights.json", {"model": model, "sha256": digest})
@@ -211,7 +300,11 @@ def _write_json(path: Path, tree: dict[str, Any]) -> None:
 
 
 def _store(options: argparse.Namespace) -> RecordStore:
-    return RecordStore(options.out / "records" / SUITES[options.suite].name)
+    return RecordStore(options.out / "records" / _suite(options).name)
+
+
+def _suite(options: argparse.Namespace) -> Suite:
+    return find_suite(options.suite, options.model, getattr(options, "weights", None))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from evalsuite.core.clock import Clock
@@ -16,7 +17,7 @@ class ArmSettings:
     """What a suite fixes for every arm.
 
     Attributes:
-        model: name of the network of arms A and B.
+        model, weights: name of the network of arms A and B, and the file to use instead of the one looked up.
         recipe: optimisation shared by arms B and C.
         steps: checkpoints of N; (0,) for arms that take no steps.
     """
@@ -25,6 +26,7 @@ class ArmSettings:
     recipe: Recipe
     steps: Sequence[int]
     seed: int
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
+from evalsuite.arms.alignment import require_agreeing_silhouettes, require_explained_inputs
 from evalsuite.arms.arm import Arm, ArmSettings, Checkpoint
 from evalsuite.arms.floors import MeanColour, VisualHull
 from evalsuite.arms.seeding import seed_gaussians
@@ -22,13 +24,14 @@ from evalsuite.splats.optimise import optimise
 
 def feedforward(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
     """Arm A: the frozen network, one forward pass on the inputs."""
-    gaussians = _forward(evidence, settings, clock)
-    yield Checkpoint(0, GaussianField(gaussians), clock.snapshot())
+    gaussians, notes = _forward(evidence, settings, clock)
+    yield Checkpoint(0, GaussianField(gaussians), clock.snapshot(), notes)
 
 
 def warmstart(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
     """Arm B: A's Gaussians, then photometric steps. Its checkpoint at N = 0 is A, bit for bit."""
-    yield from _optimised(_forward(evidence, settings, clock), evidence, settings, clock)
+    gaussians, notes = _forward(evidence, settings, clock)
+    yield from _optimised(gaussians, evidence, settings, clock, notes)
 
 
 def scratch(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
@@ -60,21 +63,29 @@ ARMS.add("mean-colour", mean_colour)
 ARMS.add("visual-hull", visual_hull)
 
 
-@torch.no_grad()
-def _forward(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Gaussians:
-    model = _network(settings.model, str(evidence.inputs.rgb.device))
+def _forward(evidence: Evidence, settings: ArmSettings, clock: Clock) -> tuple[Gaussians, tuple[str, ...]]:
+    """The prediction and a note on it; the tests of alignment are no part of the arm's seconds.
+
+    Raises:
+        MisalignedError: poses, images and prediction contradict each other.
+    """
+    inputs = evidence.inputs
+    model = _network(settings.model, settings.weights, str(inputs.rgb.device))
+    require_agreeing_silhouettes(evidence)
     with clock.phase("forward"):
-        return predict(model, evidence.inputs, evidence.background, evidence.centre)
+        gaussians = predict(model, inputs, evidence.background, evidence.centre, photographs=inputs.alpha is None)
+    return gaussians, (require_explained_inputs(gaussians, evidence),)
 
 
 @lru_cache(maxsize=1)
-def _network(name: str, device: str) -> LGM:
-    """Loaded once per process: weights are no part of any case's seconds."""
-    return load_lgm(name).to(device).eval()
+def _network(name: str, weights: Path | None, device: str) -> LGM:
+    """Loaded once per process: weights are no part of any case's seconds. bfloat16 on CUDA, float32 on CPU."""
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    return load_lgm(name, weights, dtype).to(device)
 
 
 def _optimised(
-    initial: Gaussians, evidence: Evidence, settings: ArmSettings, clock: Clock, notes: tuple[str, ...] = ()
+    initial: Gaussians, evidence: Evidence, settings: ArmSettings, clock: Clock, notes: tuple[str, ...]
 ) -> Iterator[Checkpoint]:
     trajectory = optimise(
         initial,

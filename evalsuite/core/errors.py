@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Literal
 
-Status = Literal["ok", "oom", "timeout", "unsupported", "missing-data", "nonfinite", "crashed"]
+Status = Literal["ok", "oom", "timeout", "unsupported", "missing-data", "misaligned", "nonfinite", "crashed"]
 """Why a case has, or has not, produced numbers. ``ok`` is the only one that carries metrics."""
 
 
@@ -52,12 +52,46 @@ class BadDataError(EvalsuiteError):
     """A file is there but cannot be used: truncated, empty, of another layout."""
 
 
+class FetchError(EvalsuiteError):
+    """A publisher or mirror did not give a whole file; what came so far is kept and gone on from."""
+
+    status: Status = "missing-data"
+
+
+class WrongHashError(EvalsuiteError):
+    """A file is not the one that the manifest, or the first download, says it is.
+
+    Attributes:
+        name: item of the manifest.
+        found: SHA-256 of what is there, hexadecimal.
+        expected: SHA-256 that it had to have.
+    """
+
+    def __init__(self, name: str, found: str, expected: str, next_step: str) -> None:
+        self.name, self.found, self.expected, self.next_step = name, found, expected, next_step
+        super().__init__(f"{name}: sha256 is {found}, expected {expected}: {next_step}")
+
+    def __reduce__(self) -> tuple[type[WrongHashError], tuple[str, str, str, str]]:
+        """Rebuild from the arguments, not from the message: the error crosses process borders."""
+        return type(self), (self.name, self.found, self.expected, self.next_step)
+
+
+class UnsafeArchiveError(BadDataError):
+    """An archive would write outside its folder, write more than it may, or hold anything but files and folders."""
+
+
 class BadWeightsError(EvalsuiteError):
     """A weights file does not fit the network it is loaded into."""
 
 
 class ShapeError(EvalsuiteError, ValueError):
     """An argument has the wrong shape, dtype or range; the message names the argument."""
+
+
+class MisalignedError(EvalsuiteError):
+    """Poses, images and prediction contradict each other: a number would measure the mistake, not the method."""
+
+    status: Status = "misaligned"
 
 
 class NonFiniteError(EvalsuiteError):

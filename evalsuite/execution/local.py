@@ -22,7 +22,6 @@ from evalsuite.core.cases import Trajectory
 from evalsuite.core.suites import Suite
 from evalsuite.execution.trajectory import blank_record, finished, run_trajectory
 from evalsuite.records.store import RecordStore
-from evalsuite.scenes.catalogue import SUITES
 
 
 class LocalExecutor:
@@ -58,7 +57,7 @@ class LocalExecutor:
         )
         for trajectory in waiting:
             self._futures[trajectory.id] = self._pool.submit(
-                _run_in_worker, trajectory, self.suite.name, str(self.store.root), self.device
+                _run_in_worker, trajectory, self.suite, str(self.store.root), self.device
             )
 
     def done(self, trajectory: Trajectory, wait_seconds: float) -> bool:
@@ -116,5 +115,5 @@ def _cores() -> int:
     return min(len(os.sched_getaffinity(0)), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
-def _run_in_worker(trajectory: Trajectory, suite: str, store: str, device: str) -> None:
-    run_trajectory(trajectory, SUITES[suite], RecordStore(Path(store)), device)
+def _run_in_worker(trajectory: Trajectory, suite: Suite, store: str, device: str) -> None:
+    run_trajectory(trajectory, suite, RecordStore(Path(store)), device)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from evalsuite.arms.procedures import ARMS
 from evalsuite.core.cases import Case, Trajectory
 from evalsuite.core.errors import OptionError, UnknownNameError
 from evalsuite.core.suites import Suite
+from evalsuite.models.lgm.config import CONFIGS
 from evalsuite.scenes.catalogue import SCENES, SUITES
 
 
@@ -31,8 +33,19 @@ class Selection:
         return tuple(case for trajectory in self.trajectories for case in trajectory.cases)
 
 
+def find_suite(name: str, model: str | None = None, weights: Path | None = None) -> Suite:
+    """A registered suite, with another network or another file of weights if asked for.
+
+    Raises:
+        UnknownNameError: no such suite or network.
+    """
+    if model is not None:
+        _ = CONFIGS[model]
+    return SUITES[name].with_network(model, weights)
+
+
 def select(
-    suite: str, scenes: Sequence[str] = (), arms: Sequence[str] = (), steps: Sequence[int] = (), seed: int = 0
+    suite: str | Suite, scenes: Sequence[str] = (), arms: Sequence[str] = (), steps: Sequence[int] = (), seed: int = 0
 ) -> Selection:
     """Narrow a suite down to some scenes, arms and checkpoints; empty sequences mean all.
 
@@ -40,11 +53,11 @@ def select(
         UnknownNameError: a suite, scene or arm that does not exist.
         OptionError: a scene outside the suite, or a number of steps that is not on the ladder.
     """
-    chosen = SUITES[suite]
+    chosen = SUITES[suite] if isinstance(suite, str) else suite
     for scene in scenes:
         _ = SCENES[scene]
         if scene not in chosen.scenes:
-            raise UnknownNameError(f"scene of suite {suite!r}", scene, chosen.scenes)
+            raise UnknownNameError(f"scene of suite {chosen.name!r}", scene, chosen.scenes)
     for arm in arms:
         _ = ARMS[arm]
     ladder = sorted({*chosen.protocol.steps_b, *chosen.protocol.steps_c})
@@ -63,5 +76,5 @@ def select(
         and (kept := tuple(n for n in t.steps if not steps or n in steps))
     ]
     if not picked:
-        raise OptionError(f"nothing of suite {suite!r} is left by this choice of scenes, arms and steps; widen it")
+        raise OptionError(f"nothing of suite {chosen.name!r} is left by these scenes, arms and steps; choose more")
     return Selection(chosen, tuple(picked), whole=tuple(picked) == expected)

@@ -53,13 +53,13 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
     clock = Clock()
     try:
         if trajectory.arm in NETWORK_ARMS:
-            digest = _weights_hash(suite.model)
+            digest = _weights_hash(suite.model, suite.weights)
             pending = {steps: replace(record, weights=digest) for steps, record in pending.items()}
         scene = load_scene(trajectory.scene, suite, device)
         _write_strip(scene.heldout.over(scene.background), store, f"{scene.id}/truth.png")
         warm_up(device)
         reset_peak()
-        settings = ArmSettings(suite.model, recipe, trajectory.steps, trajectory.seed)
+        settings = ArmSettings(suite.model, recipe, trajectory.steps, trajectory.seed, suite.weights)
         peak = 0
         for checkpoint in _checkpoints(arm, scene, trajectory, settings, clock):
             peak = max(peak, peak_bytes())
@@ -79,7 +79,7 @@ def finished(trajectory: Trajectory, suite: Suite, store: RecordStore) -> bool:
     """Whether every case has an ``ok`` record made by exactly this code, protocol, recipe and these weights."""
     wanted = _identity(blank_record(trajectory, suite), weights="")
     if trajectory.arm in NETWORK_ARMS:
-        wanted = {**wanted, "weights": _weights_hash(suite.model)}
+        wanted = {**wanted, "weights": _weights_hash(suite.model, suite.weights)}
     records = [store.read(case.id) for case in trajectory.cases]
     return all(record is not None and record.status == "ok" and _identity(record) == wanted for record in records)
 
@@ -128,6 +128,7 @@ def blank_record(trajectory: Trajectory, suite: Suite) -> Record:
         protocol_hash=suite.protocol.hash,
         recipe=recipe.name if optimised else "",
         recipe_hash=recipe.hash if optimised else "",
+        model=suite.model if trajectory.arm in NETWORK_ARMS else "",
         machine={**fingerprint(), "threads": torch.get_num_threads()},
         git=commit(),
         source=source_hash(),
@@ -168,8 +169,8 @@ def _save_strip(images: np.ndarray, path: Path) -> None:
 
 
 @lru_cache(maxsize=4)
-def _weights_hash(model: str) -> str:
-    with weights_path(model).open("rb") as file:
+def _weights_hash(model: str, weights: Path | None) -> str:
+    with weights_path(model, weights).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 

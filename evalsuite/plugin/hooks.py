@@ -12,7 +12,7 @@ from rich.console import Console
 
 from evalsuite.core.errors import EvalsuiteError
 from evalsuite.core.machine import fingerprint
-from evalsuite.execution.selection import select
+from evalsuite.execution.selection import find_suite, select
 from evalsuite.gates.claims import load_claims
 from evalsuite.plugin.study import Study, StudySettings
 from evalsuite.plugin.summary import summary_lines, write_outputs
@@ -26,6 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the study; the same names as `evalsuite run`."""
     group = parser.getgroup("evalsuite", "feed-forward or per-scene optimisation")
     group.addoption("--suite", help=f"suite to run (default: {CPU_SUITE}, or {GPU_SUITE} with -m gpu)")
+    group.addoption("--model", help="network of arms A and B instead of the suite's, e.g. lgm-big")
+    group.addoption("--weights", type=Path, help="its weights (safetensors); default: the mirror's, or data/weights")
     group.addoption("--scene", action="append", default=[], help="run this scene only; may be repeated")
     group.addoption("--arm", action="append", default=[], help="run this arm only; may be repeated")
     group.addoption("--steps", action="append", default=[], type=int, help="run this N only; may be repeated")
@@ -48,7 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
         resume=option.resume,
     )
     try:
-        selection = select(option.suite or (GPU_SUITE if on_gpu else CPU_SUITE), option.scene, option.arm, option.steps)
+        suite = find_suite(option.suite or (GPU_SUITE if on_gpu else CPU_SUITE), option.model, option.weights)
+        selection = select(suite, option.scene, option.arm, option.steps)
     except EvalsuiteError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[_STUDY] = Study(selection, settings, Console(stderr=True))

@@ -15,8 +15,15 @@ from typing import Any
 
 from evalsuite.core.errors import NonFiniteError, SchemaError, Status
 
-SCHEMA = 1
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+SCHEMA = 2
+
+
+def _name_the_model(tree: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 had the hash of the weights only."""
+    return {**tree, "model": "", "schema": 2}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_the_model}
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Record:
         case, scene, stratum, arm, budget, steps, seed: identity (see `evalsuite.core.cases`).
         suite, protocol, protocol_hash: what the numbers may be compared with.
         recipe, recipe_hash: how B and C were optimised; empty for other arms.
-        weights: hash of the network's weights, for arms A and B.
+        model, weights: name of the network and hash of its weights, for arms A and B.
         status, reason: ``ok``, or why there are no metrics.
         metrics: readings by metric id.
         seconds: by phase, cumulative up to this checkpoint; evaluation is in no phase.
@@ -69,6 +76,7 @@ class Record:
     reason: str = ""
     recipe: str = ""
     recipe_hash: str = ""
+    model: str = ""
     weights: str = ""
     metrics: Mapping[str, Reading] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -97,7 +97,7 @@ def _locate_capture(name: str) -> Path:
             return folder
     raise MissingDataError(
         f"capture {name} is not in {' nor in '.join(map(str, folders))}; expected its images and poses there: set "
-        f"EVALSUITE_MIRROR to a folder that holds captures/{name}, or copy the capture to data/captures/{name}"
+        f"EVALSUITE_MIRROR to a mirror that has it and run: evalsuite fetch captures/{name}"
     )
 
 

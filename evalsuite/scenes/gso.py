@@ -64,8 +64,8 @@ def locate(name: str) -> Path:
             return folder
     raise MissingDataError(
         f"scan {name} is not in {' nor in '.join(map(str, folders))}; expected {_MESH} and its texture there, as the "
-        f"publisher packs them: set EVALSUITE_MIRROR to a folder that holds gso/{name}, or unpack the archive to "
-        f"data/gso/{name}"
+        f"publisher packs them; run: evalsuite fetch gso/{name}, or set EVALSUITE_MIRROR to a folder that holds "
+        f"gso/{name}"
     )
 
 

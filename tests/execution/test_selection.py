@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from evalsuite.core.errors import OptionError, UnknownNameError
-from evalsuite.execution.selection import select
+from evalsuite.execution.selection import find_suite, select
 from evalsuite.scenes.catalogue import SUITES
 
 
@@ -11,6 +13,16 @@ def test_whole_suite_is_what_the_suite_expects() -> None:
     selection = select("smoke")
     assert selection.whole
     assert selection.trajectories == SUITES["smoke"].trajectories()
+
+
+def test_another_network_makes_another_study() -> None:
+    suite = find_suite("scan", "lgm-big", Path("w.safetensors"))
+    assert (suite.name, suite.model, suite.weights) == ("scan.lgm-big", "lgm-big", Path("w.safetensors"))
+    assert suite.trajectories() == SUITES["scan"].trajectories()
+    assert select(suite).whole
+    assert find_suite("scan", "lgm-mini") == find_suite("scan") == SUITES["scan"]
+    with pytest.raises(UnknownNameError, match="Did you mean 'lgm-big'"):
+        find_suite("scan", "lgm-bigg")
 
 
 def test_smoke_matrix_counts() -> None:

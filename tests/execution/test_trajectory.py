@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from evalsuite.arms.arm import ArmSettings, Checkpoint
 from evalsuite.arms.floors import MeanColour
@@ -22,6 +23,7 @@ from evalsuite.core.types import Evidence, Scene
 from evalsuite.execution import trajectory as subject
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.trajectory import finished, run_trajectory
+from evalsuite.models.lgm.weights import load_lgm
 from evalsuite.records.store import RecordStore
 from evalsuite.scenes.catalogue import SCENES, SceneEntry
 from evalsuite.scenes.procedural import procedural_mesh
@@ -84,6 +86,57 @@ def test_warmstart_at_zero_is_feedforward(store: RecordStore) -> None:
     assert b0.metrics == a.metrics
     assert b0.weights == a.weights != ""
     assert b4.metrics != a.metrics
+
+
+def test_records_name_the_network(store: RecordStore) -> None:
+    run_trajectory(Trajectory("tiny.blob", "a", None, (0,)), SUITE, store, "cpu")
+    run_trajectory(Trajectory("tiny.blob", "mean-colour", None, (0,)), SUITE, store, "cpu")
+    a, floor = store.read("tiny.blob/a"), store.read("tiny.blob/mean-colour")
+    assert a is not None
+    assert floor is not None
+    assert (a.model, floor.model, floor.weights) == ("lgm-mini", "", "")
+    assert any("dB better than an empty page" in note for note in a.notes)
+
+
+def test_weights_of_the_users_own_are_in_the_record(store: RecordStore, tmp_path: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    state = {key: value.contiguous() for key, value in load_lgm("lgm-mini").state_dict().items()}
+    save_file(state, own)
+    a = Trajectory("tiny.blob", "a", None, (0,))
+    run_trajectory(a, SUITE, store, "cpu")
+    before = store.read("tiny.blob/a")
+    suite = SUITE.with_network(None, own)
+    assert not finished(a, suite, store)
+    run_trajectory(a, suite, store, "cpu")
+    after = store.read("tiny.blob/a")
+    assert before is not None
+    assert after is not None
+    assert after.metrics == before.metrics  # the same values in float32, another file
+    assert "" != after.weights != before.weights
+
+
+@pytest.mark.parametrize("arm", ["a", "b"])
+def test_poses_that_contradict_the_images_give_no_number(
+    store: RecordStore, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    """The same images with OpenGL's camera axes."""
+
+    def twisted(protocol: Protocol) -> Scene:
+        scene = _load(protocol)
+        cameras = scene.inputs.cameras
+        flip = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+        views = replace(scene.inputs, cameras=replace(cameras, cam_from_world=flip @ cameras.cam_from_world))
+        return replace(scene, inputs=views)
+
+    monkeypatch.setitem(SCENES._items, "tiny.blob", SceneEntry("tiny.blob", "organic", twisted))
+    trajectory = Trajectory("tiny.blob", "a", None, (0,)) if arm == "a" else B
+    run_trajectory(trajectory, SUITE, store, "cpu")
+    for case in trajectory.cases:
+        record = store.read(case.id)
+        assert record is not None
+        assert (record.status, record.metrics) == ("misaligned", {})
+        assert "OpenCV axes" in record.reason
+        assert "\n" not in record.reason
 
 
 def test_same_seed_same_record_other_seed_other_record(store: RecordStore, tmp_path: Path) -> None:

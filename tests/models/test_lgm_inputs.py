@@ -182,10 +182,24 @@ def test_pixels_keep_their_rays_when_intrinsics_change() -> None:
 
 def test_padding_is_white_for_objects_and_background_for_photographs() -> None:
     cameras = ring(32, fov_y_deg=FOV_Y_DEG / 2)
-    photo, _ = network_input(some_views(cameras, alpha=False), 16, BLACK)
+    photo, _ = network_input(some_views(cameras, alpha=False), 16, BLACK, photographs=True)
     cut_out, _ = network_input(some_views(cameras), 16, BLACK)
     assert bool((photo[:, :3, 0] < 0).all())
     assert bool((cut_out[:, :3, 0] > 2).all())
+
+
+def test_photographs_of_any_aspect_are_read_when_asked_for() -> None:
+    cameras = replace(ring(), height=20, centre_px=torch.tensor([[16.0, 10.0]]).expand(4, 2))
+    assert len(predict(toy_model("xyz"), some_views(cameras, alpha=False), BLACK, photographs=True)) == 4 * 16 * 16
+
+
+def test_images_are_normalised_over_white() -> None:
+    """ImageNet's mean and deviation, as every published checkpoint was trained with."""
+    views = some_views(ring(16))
+    clear = replace(views, alpha=torch.zeros_like(views.rgb[..., 0]))
+    x, _ = network_input(clear, 16, BLACK)
+    white = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    torch.testing.assert_close(x[:, :3], white[:, None, None].expand(4, 3, 16, 16), atol=1e-5, rtol=0)
 
 
 def test_predicting_twice_gives_the_same_bits() -> None:
@@ -207,5 +221,18 @@ def test_wrong_inputs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         predict(model, replace(views, alpha=torch.full_like(views.rgb[..., 0], math.nan)), WHITE)
     with pytest.raises(OptionError, match="focal length"):
         predict(model, replace(views, cameras=replace(ring(), focal_px=torch.zeros(4, 2))), WHITE)
+    with pytest.raises(ShapeError, match="5 input views"):
+        predict(model, views[[0, 1, 2, 3, 0]], WHITE)
+    with pytest.raises(ShapeError, match=r"no alpha.*photographs=True"):
+        predict(model, replace(views, alpha=None), WHITE)
+    with pytest.raises(ShapeError, match=r"32 x 16 px; LGM reads square"):
+        predict(model, Views(views.rgb[:, :16], views.rgb[:, :16, :, 0], replace(ring(), height=16)), WHITE)
+    with pytest.raises(NonFiniteError, match="cam_from_world holds NaN"):
+        moved_cameras(ring(), torch.eye(3), torch.tensor([math.nan, 0.0, 0.0]))
+    with pytest.raises(NonFiniteError, match="intrinsics"):
+        predict(model, replace(views, cameras=replace(ring(), centre_px=torch.full((4, 2), math.nan))), WHITE)
+    for bad in (2 * torch.eye(3), torch.diag(torch.tensor([1.0, -1.0, 1.0]))):
+        with pytest.raises(ShapeError, match="right-handed rigid pose"):
+            predict(model, replace(views, cameras=moved_cameras(ring(), bad, torch.zeros(3))), WHITE)
     with pytest.raises(ShapeError, match="centre"):
         predict(model, replace(views, cameras=ring(radius=1e-9)), WHITE)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import lgm_reference as reference
 import pytest
 import torch
 from torch.nn import functional as F
@@ -39,6 +40,10 @@ def ring() -> Cameras:
 def on_meta(config: LGMConfig) -> LGM:
     with torch.device("meta"):
         return LGM(config)
+
+
+def shapes_of(config: LGMConfig) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in on_meta(config).state_dict().items()}
 
 
 @pytest.mark.parametrize(
@@ -84,37 +89,149 @@ def _conv(p: str, i: int, o: int, k: int = 3) -> dict[str, tuple[int, ...]]:
     return {f"{p}.weight": (o, i, k, k), f"{p}.bias": (o,)}
 
 
-def published_big_shapes() -> dict[str, tuple[int, ...]]:
-    """Every tensor of the public `big` checkpoint, from its level table (LGM core/unet.py), not from our network."""
-    down = [(64, 64), (64, 128), (128, 256), (256, 512), (512, 1024), (1024, 1024)]
-    up = [
-        ((2048, 2048, 2048), 1024),
-        ((2048, 2048, 1536), 1024),
-        ((1536, 1024, 768), 512),
-        ((768, 512, 384), 256),
-        ((384, 256, 192), 128),
-    ]
-    shapes = _conv("unet.conv_in", 9, 64)
+# Widths of the residual blocks, level by level (LGM core/unet.py), and where attention begins and ends.
+_DOWN = [(64, 64), (64, 128), (128, 256), (256, 512), (512, 1024), (1024, 1024)]
+_UP = [
+    ((2048, 2048, 2048), 1024),
+    ((2048, 2048, 1536), 1024),
+    ((1536, 1024, 768), 512),
+    ((768, 512, 384), 256),
+    ((384, 256, 192), 128),
+]
+_TINY_DOWN = [(32, 32), (32, 64), (64, 128), (128, 256), (256, 512)]
+_TINY_UP = [((1024, 1024, 768), 512), ((768, 512, 384), 256), ((384, 256, 192), 128)]
+PUBLISHED = {
+    "lgm-big": (_DOWN, _UP, 3, 3),
+    "lgm-small": (_DOWN, _UP[:4], 3, 3),
+    "lgm-tiny": (_TINY_DOWN, _TINY_UP, 4, 1),
+}
+
+
+def published_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Every tensor of a public checkpoint, from its level table, not from our network."""
+    down, up, first_attention, attended_ups = PUBLISHED[name]
+    shapes = _conv("unet.conv_in", 9, down[0][0])
     for i, (cin, c) in enumerate(down):
         for layer, width in enumerate((cin, c)):
             shapes |= _residual(f"unet.down_blocks.{i}.nets.{layer}", width, c)
-            shapes |= _attention(f"unet.down_blocks.{i}.attns.{layer}", c) if i >= 3 else {}
-        shapes |= _conv(f"unet.down_blocks.{i}.downsample", c, c) if i < 5 else {}
+            shapes |= _attention(f"unet.down_blocks.{i}.attns.{layer}", c) if i >= first_attention else {}
+        shapes |= _conv(f"unet.down_blocks.{i}.downsample", c, c) if i < len(down) - 1 else {}
+    middle = down[-1][1]
     for layer in range(2):
-        shapes |= _residual(f"unet.mid_block.nets.{layer}", 1024, 1024)
-    shapes |= _attention("unet.mid_block.attns.0", 1024)
+        shapes |= _residual(f"unet.mid_block.nets.{layer}", middle, middle)
+    shapes |= _attention("unet.mid_block.attns.0", middle)
     for i, (widths, c) in enumerate(up):
         for layer, width in enumerate(widths):
             shapes |= _residual(f"unet.up_blocks.{i}.nets.{layer}", width, c)
-            shapes |= _attention(f"unet.up_blocks.{i}.attns.{layer}", c) if i < 3 else {}
-        shapes |= _conv(f"unet.up_blocks.{i}.upsample", c, c) if i < 4 else {}
-    shapes |= {"unet.norm_out.weight": (128,), "unet.norm_out.bias": (128,)}
-    return shapes | _conv("unet.conv_out", 128, 14) | _conv("conv", 14, 14, 1)
+            shapes |= _attention(f"unet.up_blocks.{i}.attns.{layer}", c) if i < attended_ups else {}
+        shapes |= _conv(f"unet.up_blocks.{i}.upsample", c, c) if i < len(up) - 1 else {}
+    last = up[-1][1]
+    shapes |= {"unet.norm_out.weight": (last,), "unet.norm_out.bias": (last,)}
+    return shapes | _conv("unet.conv_out", last, 14) | _conv("conv", 14, 14, 1)
 
 
-def test_big_has_the_published_names_and_shapes() -> None:
-    found = {key: tuple(value.shape) for key, value in on_meta(CONFIGS["lgm-big"]).state_dict().items()}
-    assert found == published_big_shapes()
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_names_and_shapes(name: str) -> None:
+    assert shapes_of(CONFIGS[name]) == published_shapes(name)
+
+
+def narrow(name: str) -> LGMConfig:
+    """A published network with every level, skip and attention in its place, but few channels and small views."""
+    config = CONFIGS[name]
+    width = {32: 32, 64: 32, 128: 64, 256: 64, 512: 96, 1024: 128}
+    down, up = (tuple(width[c] for c in channels) for channels in (config.down_channels, config.up_channels))
+    return dataclasses.replace(config, input_size=32, down_channels=down, up_channels=up)
+
+
+def activated(model: LGM, x: torch.Tensor) -> torch.Tensor:
+    """(B, N, 14) in the published order: position, opacity, scale, quaternion, colour."""
+    with torch.no_grad():
+        samples = model.to_gaussians(model(x), x)
+    return torch.stack(
+        [
+            torch.cat([s.means, s.opacities[:, None], s.scales, s.quats, rgb_from_sh0(s.sh[:, 0])], dim=1)
+            for s in samples
+        ]
+    )
+
+
+# Mean over splats of the 14 activated channels, computed by the original code (3DTopia/LGM@fe8d12c, forward_gaussians,
+# float64) from the made-up weights and input of `lgm_reference`.
+ORIGINAL_MEANS = {
+    "lgm-big": [-0.6623102080, -0.6589266486, -0.2989850738, 0.5747816201, 0.0738324657, 0.1171281510, 0.1308032053,
+                -0.2412307004, -0.3032347447, -0.3738873900, -0.6427997275, 0.5758902328, 0.6417373072, 0.6692125515],
+    "lgm-small": [-0.6445331531, -0.8044385526, -0.1761206345, 0.5407605213, 0.0787597979, 0.1105922095, 0.1317846037,
+                  -0.2318424619, -0.2570038835, -0.4703725827, -0.6775365422, 0.6150495753, 0.6031404360, 0.6878240053],
+    "lgm-tiny": [-0.7090378218, -0.8084880409, 0.4203783641, 0.5106437166, 0.0723460980, 0.1223518633, 0.1163558445,
+                 -0.3007236797, -0.5204120462, -0.1960572490, -0.6896349545, 0.5435595600, 0.6798543990, 0.7767750504],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ORIGINAL_MEANS)
+def test_equals_the_published_network(name: str) -> None:
+    """Against a second implementation splat by splat, and against the original code's own numbers."""
+    config = narrow(name)
+    state, x = reference.made_up_state(shapes_of(config)), reference.made_up_input(2, 32)
+    model = LGM(config).double().eval()
+    model.load_state_dict(state)
+    found = activated(model, x).double()  # activations are float32
+    torch.testing.assert_close(found, reference.gaussians(state, x), atol=1e-6, rtol=0)
+    original = torch.tensor(ORIGINAL_MEANS[name], dtype=torch.float64)
+    torch.testing.assert_close(found.mean((0, 1)), original, atol=1e-6, rtol=0)
+
+
+def test_tiny_at_full_size_equals_the_published_network() -> None:
+    """One splat of 16,384, and the mean of all, from the original code in float32."""
+    state = reference.made_up_state(published_shapes("lgm-tiny"))
+    model = on_meta(CONFIGS["lgm-tiny"]).eval()
+    model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
+    splats = activated(model, reference.made_up_input(1, 256).float())[0]
+    mean = [-0.6296706, -0.1402354, 0.7110035, 0.4390914, 0.0552467, 0.1105868, 0.1238806,
+            -0.4525400, -0.4443954, 0.3016826, -0.6167494, 0.7614933, 0.4860335, 0.7364979]  # fmt: skip
+    splat = [-1.0000000, -0.0804218, 0.7747814, 0.3580270, 0.0722611, 0.1159458, 0.1372240,
+             -0.3055756, -0.5253798, 0.3773101, -0.6987393, 0.8492353, 0.3855953, 0.7632084]  # fmt: skip
+    torch.testing.assert_close(splats.mean(0), torch.tensor(mean), atol=1e-4, rtol=0)
+    torch.testing.assert_close(splats[16_384 * 5 // 7], torch.tensor(splat), atol=1e-4, rtol=0)
+
+
+def test_batches_do_not_mix() -> None:
+    torch.manual_seed(0)
+    model, x = LGM(TOY).eval(), torch.randn(2, 4, 9, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x)[1:], model(x[1:]), atol=1e-5, rtol=0)
+
+
+def test_gradients_do_not_change_the_result() -> None:
+    """Norms take another route through memory in training."""
+    torch.manual_seed(0)
+    model, x = LGM(TOY).eval(), torch.randn(1, 4, 9, 16, 16)
+    with torch.no_grad():
+        still = model(x)
+    torch.testing.assert_close(model(x), still, atol=1e-5, rtol=0)
+
+
+@pytest.mark.gpu
+def test_bfloat16_on_cuda_is_close_to_float32_on_cpu() -> None:
+    torch.manual_seed(0)
+    model, x = LGM(narrow("lgm-tiny")).eval(), torch.randn(1, 4, 9, 32, 32)
+    with torch.no_grad():
+        full = model(x)
+        half = model.in_dtype(torch.bfloat16).cuda()(x.cuda())
+    assert half.is_cuda
+    assert float((half.cpu() - full).norm() / full.norm()) < 0.03
+
+
+def test_half_precision_keeps_the_last_layers_in_float32() -> None:
+    torch.manual_seed(0)
+    model, x = LGM(TOY).eval(), torch.randn(1, 4, 9, 16, 16)
+    with torch.no_grad():
+        full = model(x)
+        half = model.in_dtype(torch.bfloat16)(x)
+    assert model.unet.conv_in.weight.dtype == torch.bfloat16
+    assert half.dtype == model.conv.weight.dtype == torch.float32
+    # bfloat16 itself has 256 steps between powers of two: more distinct values mean the head did not round
+    assert half.unique().numel() > 0.9 * half.numel()
+    assert float((half - full).norm() / full.norm()) < 0.03
 
 
 def test_mini_is_small() -> None:

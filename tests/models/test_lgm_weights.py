@@ -1,5 +1,6 @@
 """Weights load strictly, or the message names what does not fit."""
 
+import json
 import os
 from pathlib import Path
 
@@ -88,6 +89,62 @@ def test_broken_files_are_bad_weights(tmp_path: Path, content: str) -> None:
     path.write_bytes({"truncated": whole[: len(whole) // 2], "text": b"not weights at all", "empty": b""}[content])
     with pytest.raises(BadWeightsError, match="not a whole safetensors file"):
         load_state(LGM(TOY), path)
+
+
+@pytest.mark.parametrize("extension", ["pth", "ckpt", "safetensors"])
+def test_pickles_are_refused_unread(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"w.{extension}"
+    for archive in (True, False):
+        torch.save(LGM(TOY).state_dict(), path, _use_new_zipfile_serialization=archive)
+        with pytest.raises(BadWeightsError, match=r"a pickle, .*expected safetensors"):
+            load_state(LGM(TOY), path)
+
+
+def hollow_file(path: Path, name: str) -> None:
+    """A checkpoint of a published size whose values are a hole in the file: no space is taken on disk."""
+    with torch.device("meta"):
+        state = LGM(CONFIGS[name]).state_dict()
+    header, end = {}, 0
+    for key, value in state.items():
+        begin, end = end, end + 2 * value.numel()
+        header[key] = {"dtype": "F16", "shape": list(value.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "key"),
+    [
+        ("lgm-big", "lgm-small", r"unet\.conv_out\.weight is \(14, 128, 3, 3\) in the file, \(14, 256, 3, 3\)"),
+        ("lgm-small", "lgm-big", r"unet\.conv_out\.weight is \(14, 256, 3, 3\) in the file, \(14, 128, 3, 3\)"),
+        ("lgm-tiny", "lgm-big", r"unet\.conv_in\.bias is \(32,\) in the file, \(64,\)"),
+    ],
+)
+def test_weights_of_another_size_are_recognised(tmp_path: Path, found: str, wanted: str, key: str) -> None:
+    hollow_file(tmp_path / "w.safetensors", found)
+    with pytest.raises(BadWeightsError, match=rf"{key} in {wanted}: these are weights of {found}, load them as that"):
+        load_lgm(wanted, tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_published_size_loads_strictly(tmp_path: Path, dtype: torch.dtype) -> None:
+    hollow_file(tmp_path / "w.safetensors", "lgm-tiny")
+    model = load_lgm("lgm-tiny", tmp_path / "w.safetensors", dtype)
+    assert len(model.state_dict()) == 244
+    assert sum(p.numel() for p in model.parameters()) == 59_743_360
+    assert model.unet.conv_in.weight.dtype == dtype
+    assert model.conv.weight.dtype == torch.float32
+
+
+def test_a_file_named_by_the_user_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVALSUITE_MIRROR", str(tmp_path))
+    path = tmp_path / "mine.safetensors"
+    with pytest.raises(MissingDataError, match=r"no weights of lgm-big at .*mine\.safetensors"):
+        weights.weights_path("lgm-big", path)
+    path.touch()
+    assert weights.weights_path("lgm-big", path) == path
 
 
 def test_public_weights_come_from_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,12 @@ def test_a_float_is_the_shortest_that_comes_back() -> None:
     assert '"optimise": 0.1\n' in record(seconds={"optimise": 0.1}).dumps()
 
 
+def test_schema_1_is_read_without_a_model() -> None:
+    tree = json.loads(record().dumps())
+    del tree["model"]
+    assert loads(json.dumps({**tree, "schema": 1}), "old.json") == record(model="")
+
+
 def test_a_newer_schema_is_refused() -> None:
     with pytest.raises(SchemaError, match=rf"b\.json has schema {SCHEMA + 1}.*reads up to {SCHEMA}; upgrade"):
         loads(damaged(schema=SCHEMA + 1), "b.json")

@@ -56,7 +56,7 @@ def test_mirror_comes_before_the_working_folder(tmp_path: Path, monkeypatch: pyt
 def test_missing_scan_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
-    with pytest.raises(MissingDataError, match=r"scan SCHOOL_BUS is not in data/gso.*set EVALSUITE_MIRROR .*data/gso"):
+    with pytest.raises(MissingDataError, match=r"SCHOOL_BUS is not in data/gso/.*run: evalsuite fetch gso/SCHOOL_BUS"):
         gso_scene("gso.school-bus", TINY)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from evalsuite.core.registry import Registry
+
+MAX_SPLATS = 16_384
+"""Most Gaussians that `lgm-mini` hands out; an object in view of all four cameras has fewer."""
 
 INPUT_VIEWS = 4
 """Views per sample; fixed by the published attention layout."""
@@ -13,7 +16,15 @@ INPUT_VIEWS = 4
 RAW_CHANNELS = 14
 """Channels per splat before activation: position 3, opacity 1, scale 3, quaternion 4, colour 3."""
 
-Head = Literal["xyz", "ray"]
+CUE_FRACTIONS = (0.0, 0.2, 0.45, 0.75)
+"""Where on a ray's hull interval the other views are consulted: fractions of its length."""
+
+HULL_CHANNELS = 28 + len(CUE_FRACTIONS) * (INPUT_VIEWS - 1) * 4
+"""Input channels of the hull stem; see `hull.hull_input`."""
+
+Head = Literal["xyz", "ray", "hull"]
+
+Stem = Literal["plain", "hull"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +35,14 @@ class LGMConfig:
         input_size: side of the square input views, pixels.
         down_channels, up_channels: width of each block; one halving (doubling) of resolution between two blocks.
         down_attention, mid_attention, up_attention: where multi-view attention follows each residual block.
-        head: ``xyz`` places splats freely in [-1, 1]^3 (as published); ``ray`` keeps them on their pixel's ray.
+        head: ``xyz`` places splats freely in [-1, 1]^3 (as published); ``ray`` keeps them on their pixel's ray;
+            ``hull`` keeps them on the part of it that lies in the visual hull of the input silhouettes.
         layers: residual blocks per down block; up blocks have one more.
         heads: attention heads; head width is channels / heads.
+        core: a second, coarser layer of splats, one for every 2 x 2 of the splat map, that the hull head may place
+            behind the first: a surface seen at a grazing angle would show gaps without it.
+        stem: ``plain`` reads images and rays at full size (as published); ``hull`` reads what `hull.hull_input` makes
+            of them and of their silhouettes, at half the size. The hull head needs it.
     """
 
     name: str
@@ -39,16 +55,34 @@ class LGMConfig:
     head: Head = "xyz"
     layers: int = 2
     heads: int = 16
+    stem: Stem = "plain"
+    core: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return 9 if self.stem == "plain" else HULL_CHANNELS
+
+    @property
+    def map_size(self) -> int:
+        """Side of the network's input, which has one cell per pixel (plain) or per 2 x 2 pixels (hull)."""
+        return self.input_size if self.stem == "plain" else self.input_size // 2
 
     @property
     def splat_size(self) -> int:
         """Side of the square splat map of one view."""
-        return self.input_size >> (len(self.down_channels) - 1) << (len(self.up_channels) - 1)
+        return self.map_size >> (len(self.down_channels) - 1) << (len(self.up_channels) - 1)
+
+    @property
+    def raw_channels(self) -> int:
+        """Channels per splat-map pixel before activation."""
+        return RAW_CHANNELS * (2 if self.core else 1)
 
     @property
     def splats(self) -> int:
-        """Gaussians per sample."""
-        return INPUT_VIEWS * self.splat_size**2
+        """Gaussians per sample, of which the hull head leaves those of the background out."""
+        pixels = INPUT_VIEWS * self.splat_size**2
+        return pixels + (pixels // 4 if self.core else 0)
 
 
 _WIDE = (64, 128, 256, 512, 1024, 1024)
@@ -91,18 +125,28 @@ CONFIGS.add(
         up_attention=(True, False, False),
     ),
 )
-CONFIGS.add(
-    "lgm-mini",
-    LGMConfig(
-        name="lgm-mini",
-        input_size=64,
-        down_channels=(32, 64, 128, 128),
-        down_attention=(False, False, True, True),
-        mid_attention=True,
-        up_channels=(128, 128, 64),
-        up_attention=(True, False, False),
-        head="ray",
-        layers=1,
-        heads=4,
-    ),
+_MINI = LGMConfig(
+    name="lgm-mini",
+    input_size=128,
+    down_channels=(32, 64, 128, 128),
+    down_attention=(False, False, True, True),
+    mid_attention=True,
+    up_channels=(128, 64, 32, 32),
+    up_attention=(True, False, False, False),
+    head="hull",
+    layers=1,
+    heads=4,
+    stem="hull",
+    core=True,
+)
+CONFIGS.add("lgm-mini", _MINI)
+
+TRAINABLE: Registry[LGMConfig] = Registry("trainable model")
+"""What `evalsuite train` trains: the package's own network, and what its choices were measured against."""
+TRAINABLE.add("lgm-mini", _MINI)
+TRAINABLE.add("no-core", replace(_MINI, name="no-core", core=False))
+TRAINABLE.add("ray-head", replace(_MINI, name="ray-head", core=False, head="ray"))
+TRAINABLE.add("xyz-head", replace(_MINI, name="xyz-head", core=False, head="xyz"))
+TRAINABLE.add(
+    "4k-splats", replace(_MINI, name="4k-splats", up_channels=(128, 64, 32), up_attention=(True, False, False))
 )

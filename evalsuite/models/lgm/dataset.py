@@ -24,8 +24,8 @@ from torch.nn import functional as F
 from evalsuite.core.errors import BadDataError, MissingDataError
 from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG, OBJECT_RADIUS
 from evalsuite.core.types import Cameras, Views
-from evalsuite.models.lgm.config import INPUT_VIEWS
-from evalsuite.models.lgm.inputs import cameras_in_frame, lgm_frame, pack
+from evalsuite.models.lgm.config import INPUT_VIEWS, LGMConfig
+from evalsuite.models.lgm.inputs import assemble, cameras_in_frame, lgm_frame, plucker
 from evalsuite.scenes.meshes import load_mesh, normalised
 from evalsuite.scenes.procedural import random_mesh
 from evalsuite.scenes.raytrace import render_mesh
@@ -35,6 +35,9 @@ CACHE_RESOLUTION = 128
 SUPERSAMPLE = 2
 RINGS = 3
 FREE_VIEWS = 20
+
+PROCEDURAL = "random-"
+"""Names of procedural objects begin so; the seed follows."""
 
 HELD_OUT = (
     "gso_Schleich_Hereford_Bull",
@@ -55,10 +58,16 @@ HELD_OUT = (
 
 @dataclass(frozen=True)
 class ObjectViews:
-    """All cached views of one object: ``RINGS`` rings of four, then the free ones. Straight 8-bit RGBA."""
+    """All cached views of one object: ``RINGS`` rings of four, then the free ones.
+
+    Attributes:
+        rgba: straight, 8 bits.
+        depth: along the camera's z, of the rings' views only; 0 where nothing is hit.
+    """
 
     name: str
     rgba: UInt8[Tensor, "V H W 4"]
+    depth: Float[Tensor, "R H W"]
     cameras: Cameras
 
 
@@ -69,10 +78,20 @@ class Item:
     Attributes:
         x: network input.
         target: supervision views; ``rgb`` is already over white, so ``over`` must not be called again.
+        surface: the point of the true surface that each splat's pixel sees, in the splats' order.
+        seen: share of each splat's pixel that shows the surface.
     """
 
-    x: Float[Tensor, "4 9 S S"]
+    x: Float[Tensor, "4 Cin S S"]
     target: Views
+    surface: Float[Tensor, "N 3"]
+    seen: Float[Tensor, "N"]
+
+    def to(self, device: torch.device | str) -> Item:
+        """The same sample on another device."""
+        alpha = None if self.target.alpha is None else self.target.alpha.to(device)
+        target = Views(self.target.rgb.to(device), alpha, self.target.cameras.to(device))
+        return Item(self.x.to(device), target, self.surface.to(device), self.seen.to(device))
 
 
 def _cameras(azimuth_deg: Tensor, elevation_deg: Tensor, resolution: int) -> Cameras:
@@ -105,12 +124,16 @@ def training_cameras(seed: int, resolution: int = CACHE_RESOLUTION) -> Cameras:
 def _render_object(source: str, target: Path) -> None:
     """Ray-trace one object (a .glb path, or ``random-<seed>``) into ``target``."""
     name = target.stem
-    mesh = random_mesh(int(source.removeprefix("random-"))) if source == name else load_mesh(Path(source))
+    mesh = random_mesh(int(source.removeprefix(PROCEDURAL))) if source == name else load_mesh(Path(source))
     cameras = training_cameras(zlib.crc32(name.encode()))
-    views, _ = render_mesh(normalised(mesh, OBJECT_RADIUS), cameras, SUPERSAMPLE)
+    views, depth = render_mesh(normalised(mesh, OBJECT_RADIUS), cameras, SUPERSAMPLE)
     assert views.alpha is not None
     rgba = torch.cat([views.rgb, views.alpha[..., None]], dim=-1)
-    tensors = {"rgba": (rgba * 255).round().to(torch.uint8), "cam_from_world": cameras.cam_from_world}
+    tensors = {
+        "rgba": (rgba * 255).round().to(torch.uint8),
+        "depth": depth[: RINGS * INPUT_VIEWS].half(),
+        "cam_from_world": cameras.cam_from_world,
+    }
     partial = target.with_suffix(".partial")
     save_file(tensors, partial)
     partial.replace(target)
@@ -132,7 +155,9 @@ def build_cache(meshes: Path, cache: Path, procedural: int, workers: int = 2) ->
     if not scans:
         raise MissingDataError(f"no *.glb in {meshes}; expected the training scans: point --data at train_meshes/")
     cache.mkdir(parents=True, exist_ok=True)
-    sources = {path.stem: str(path) for path in scans} | {f"random-{i}": f"random-{i}" for i in range(procedural)}
+    sources = {path.stem: str(path) for path in scans} | {
+        name: name for name in (f"{PROCEDURAL}{i}" for i in range(procedural))
+    }
     missing = {name: source for name, source in sources.items() if not (cache / f"{name}.safetensors").is_file()}
     # spawn: forking after torch has started threads can deadlock
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -153,7 +178,7 @@ def load_object(path: Path) -> ObjectViews:
     """
     try:
         tensors = load_file(path)
-        rgba, poses = tensors["rgba"], tensors["cam_from_world"]
+        rgba, depth, poses = tensors["rgba"], tensors["depth"], tensors["cam_from_world"]
     except (SafetensorError, KeyError) as error:
         raise BadDataError(f"{path}: not a view cache ({error}); delete the file and run the trainer again") from error
     views = RINGS * INPUT_VIEWS + FREE_VIEWS
@@ -163,7 +188,7 @@ def load_object(path: Path) -> ObjectViews:
             f"{CACHE_RESOLUTION} px: delete the file and run the trainer again"
         )
     pattern = _cameras(torch.zeros(views), torch.zeros(views), CACHE_RESOLUTION)
-    return ObjectViews(path.stem, rgba, replace(pattern, cam_from_world=poses))
+    return ObjectViews(path.stem, rgba, depth, replace(pattern, cam_from_world=poses))
 
 
 def images_over_white(rgba: UInt8[Tensor, "V H W 4"], size: int) -> tuple[Tensor, Tensor]:
@@ -182,40 +207,50 @@ def resized(cameras: Cameras, size: int) -> Cameras:
     )
 
 
+def _surface(
+    depth: Float[Tensor, "4 H W"], cameras: Cameras, size: int
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
+    """Point of the surface in the middle of each of ``size`` x ``size`` cells, and the share of it that shows any."""
+    hit = F.adaptive_avg_pool2d((depth > 0).float()[:, None], size)[:, 0]
+    z = F.adaptive_avg_pool2d(depth.float()[:, None], size)[:, 0] / hit.clamp(min=1e-6)
+    ray = plucker(cameras, size)[:, 3:].permute(0, 2, 3, 1)
+    forward = cameras.cam_from_world[:, None, None, 2, :3]
+    points = cameras.positions[:, None, None] + ray * (z / (ray * forward).sum(-1))[..., None]
+    return points.reshape(-1, 3), hit.flatten()
+
+
 def make_item(
-    views: ObjectViews, inputs: Sequence[int], targets: Sequence[int], input_size: int, target_size: int
+    views: ObjectViews, inputs: Sequence[int], targets: Sequence[int], config: LGMConfig, target_size: int
 ) -> Item:
-    """Network input and supervision from chosen views; the first input fixes the frame."""
+    """Network input and supervision from chosen views, the inputs among the rings'; the first one fixes the frame."""
     frame = lgm_frame(views.cameras[inputs])
-    images, _ = images_over_white(views.rgba[list(inputs)], input_size)
+    images, coverage = images_over_white(views.rgba[list(inputs)], config.input_size)
     rgb, alpha = images_over_white(views.rgba[list(targets)], target_size)
-    cameras = resized(cameras_in_frame(views.cameras[targets], frame), target_size)
-    return Item(pack(images, cameras_in_frame(views.cameras[inputs], frame)), Views(rgb, alpha, cameras))
+    posed = cameras_in_frame(views.cameras[inputs], frame)
+    return Item(
+        assemble(config, images, coverage, posed),
+        Views(rgb, alpha, resized(cameras_in_frame(views.cameras[targets], frame), target_size)),
+        *_surface(views.depth[list(inputs)], posed, config.splat_size),
+    )
 
 
 def augmented(views: ObjectViews, rng: np.random.Generator) -> ObjectViews:
     """The object with its colour channels permuted and, half of the time, mirrored in x."""
     order = [*rng.permutation(3).tolist(), 3]
-    rgba, cameras = views.rgba[..., order], views.cameras
+    rgba, depth, cameras = views.rgba[..., order], views.depth, views.cameras
     if rng.random() < 0.5:
         mirror = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
-        rgba = rgba.flip(2)
+        rgba, depth = rgba.flip(2), depth.flip(2)
         cameras = replace(cameras, cam_from_world=mirror @ cameras.cam_from_world @ mirror)
-    return ObjectViews(views.name, rgba, cameras)
+    return ObjectViews(views.name, rgba, depth, cameras)
 
 
-def draw_item(views: ObjectViews, input_size: int, rng: np.random.Generator) -> Item:
-    """A random training item.
-
-    Inputs are one ring, begun at a random camera. Supervision is six small views (two of them inputs) or, one time
-    in four, two large ones of as many pixels: splats trained at one size only leave gaps at another.
-    """
+def draw_item(views: ObjectViews, config: LGMConfig, rng: np.random.Generator) -> Item:
+    """A random training item: one ring as input, begun at a random camera; one input and two other views supervise."""
     start, first = int(rng.integers(RINGS)) * INPUT_VIEWS, int(rng.integers(INPUT_VIEWS))
     ring = [start + (first + i) % INPUT_VIEWS for i in range(INPUT_VIEWS)]
     others = [i for i in range(len(views.cameras)) if i not in ring]
-    if rng.random() < 0.25:
-        targets, size = rng.choice(others, 2, replace=False).tolist(), CACHE_RESOLUTION
-    else:
-        targets = rng.choice(ring, 2, replace=False).tolist() + rng.choice(others, 4, replace=False).tolist()
-        size = input_size
-    return make_item(augmented(views, rng), ring, targets, input_size, size)
+    targets = rng.choice(ring, 1).tolist() + rng.choice(others, 2, replace=False).tolist()
+    some = ObjectViews(views.name, views.rgba[ring + targets], views.depth[ring], views.cameras[ring + targets])
+    inputs, supervision = range(INPUT_VIEWS), range(INPUT_VIEWS, len(ring + targets))
+    return make_item(augmented(some, rng), inputs, supervision, config, CACHE_RESOLUTION)

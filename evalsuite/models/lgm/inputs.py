@@ -6,7 +6,7 @@ LGM's frame is the first input camera's OpenGL frame pushed back 1.5, scaled so 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float
@@ -14,14 +14,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from evalsuite.core.conventions import focal_from_fov
-from evalsuite.core.errors import NonFiniteError, OptionError, ShapeError
+from evalsuite.core.errors import MissingDataError, NonFiniteError, OptionError, ShapeError
 from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG, WHITE
 from evalsuite.core.types import Cameras, Gaussians, Views
-from evalsuite.models.lgm.config import INPUT_VIEWS
+from evalsuite.models.lgm.config import INPUT_VIEWS, MAX_SPLATS, LGMConfig
+from evalsuite.models.lgm.hull import hull_input
 from evalsuite.models.lgm.network import IMAGENET_MEAN, IMAGENET_STD, LGM
+from evalsuite.splats.cpu.projection import ALPHA_CUT
 
 _OPENGL = (1.0, -1.0, -1.0)
 """OpenCV camera axes to OpenGL's: y and z change sign."""
+
+_RIGID = 1e-3
+"""Largest deviation of a pose's R R^T from the identity."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,16 @@ def resample(views: Views, size: int, padding: Float[Tensor, "3"]) -> Float[Tens
     return torch.einsum("vyh,vhwc,vxw->vyxc", along, images, across) + (1 - inside) * padding
 
 
+def silhouettes(views: Views, size: int) -> Float[Tensor, "V S S"]:
+    """Alpha on the pixels of `resample`; 0 where the image ends. All of a photograph is covered."""
+    cameras = views.cameras
+    step = cameras.focal_px / focal_from_fov(FOV_Y_DEG, size)
+    across = _area_weights(cameras.centre_px[:, 0], step[:, 0], cameras.width, size)
+    along = _area_weights(cameras.centre_px[:, 1], step[:, 1], cameras.height, size)
+    alpha = torch.ones_like(views.rgb[..., 0]) if views.alpha is None else views.alpha
+    return torch.einsum("vyh,vhw,vxw->vyx", along, alpha, across)
+
+
 def plucker(cameras: Cameras, size: int) -> Float[Tensor, "V 6 S S"]:
     """Ray moment o x d and unit direction d through every pixel of square images at LGM's field of view."""
     focal = focal_from_fov(FOV_Y_DEG, size)
@@ -149,50 +164,130 @@ def pack(images: Float[Tensor, "V S S 3"], cameras: Cameras) -> Float[Tensor, "V
     return torch.cat([normalised.permute(0, 3, 1, 2), plucker(cameras, images.shape[1])], dim=1)
 
 
-def _check(inputs: Views) -> None:
+def assemble(
+    config: LGMConfig, images: Float[Tensor, "V S S 3"], alpha: Float[Tensor, "V S S"], cameras: Cameras
+) -> Float[Tensor, "V Cin s s"]:
+    """What a network of any stem reads: images over white and their coverage, cameras already in LGM's frame."""
+    if config.stem == "plain":
+        return pack(images, cameras)
+    return hull_input(images, alpha, plucker(cameras, config.map_size), cameras)
+
+
+def _check(inputs: Views, photographs: bool) -> None:
+    cameras = inputs.cameras
     if len(inputs) != INPUT_VIEWS:
         raise ShapeError(f"{len(inputs)} input views; LGM reads exactly {INPUT_VIEWS}: choose {INPUT_VIEWS}")
+    if not photographs and inputs.alpha is None:
+        raise ShapeError(
+            "the input views have no alpha; LGM reads objects over white: cut the object out, or pass photographs=True"
+        )
+    if not photographs and cameras.width != cameras.height:
+        raise ShapeError(
+            f"the input views are {cameras.width} x {cameras.height} px; LGM reads square images: crop them and move "
+            "the principal point along, or pass photographs=True"
+        )
     if not inputs.rgb.is_floating_point():
         raise ShapeError(f"rgb is {inputs.rgb.dtype}; expected floats in [0, 1]: divide 8-bit images by 255")
     for name, value in (("rgb", inputs.rgb), ("alpha", inputs.alpha)):
         if value is not None and not torch.isfinite(value).all():
             raise NonFiniteError(f"{name} of the input views holds NaN or infinity; expected [0, 1]: check the images")
-    if float(inputs.cameras.focal_px.min()) <= 0:
+    if not (torch.isfinite(cameras.focal_px).all() and torch.isfinite(cameras.centre_px).all()):
+        raise NonFiniteError("an input camera has NaN or infinite intrinsics; expected pixels: check the intrinsics")
+    if float(cameras.focal_px.min()) <= 0:
         raise OptionError("an input camera has a focal length <= 0 px; expected > 0: check the intrinsics")
+    turn = cameras.cam_from_world[:, :3, :3].double()
+    skew = (turn @ turn.mT - torch.eye(3).to(turn)).abs().amax() > _RIGID
+    if skew or float(torch.linalg.det(turn).min()) < 0:
+        raise ShapeError(
+            "cam_from_world of an input view is no rotation and translation; expected a right-handed rigid pose: "
+            "take scale out of it, and mirror no axis"
+        )
 
 
 def network_input(
-    inputs: Views, size: int, background: Float[Tensor, "3"], centre: Float[Tensor, "3"] | None = None
+    inputs: Views,
+    size: int,
+    background: Float[Tensor, "3"],
+    centre: Float[Tensor, "3"] | None = None,
+    *,
+    photographs: bool = False,
 ) -> tuple[Float[Tensor, "V 9 S S"], Frame]:
     """Checked, resampled, normalised input of one sample, and the frame it lives in.
 
     Args:
-        inputs: four posed views of any size and intrinsics; the first one fixes the frame.
+        inputs: four posed views of any size and intrinsics, square and with alpha; the first one fixes the frame.
         size: the network's input size, pixels.
         background: colour around photographs whose field of view is narrower than LGM's; images with alpha
             continue in white.
         centre: what the cameras look at, scene units; the origin by default.
+        photographs: take views without alpha and of any aspect, cropped and padded to a square round the optical
+            axis. Outside the domain of the published networks: ask for it knowingly.
 
     Raises:
         ShapeError, NonFiniteError, OptionError: inputs the network cannot read; the message names the argument.
     """
-    _check(inputs)
+    _check(inputs, photographs)
     white = inputs.rgb.new_tensor(WHITE)
     frame = lgm_frame(inputs.cameras, centre)
     images = resample(inputs, size, white if inputs.alpha is not None else background.to(white))
     return pack(images, cameras_in_frame(inputs.cameras, frame)), frame
 
 
+def model_input(
+    config: LGMConfig,
+    inputs: Views,
+    background: Float[Tensor, "3"],
+    centre: Float[Tensor, "3"] | None = None,
+    *,
+    photographs: bool = False,
+) -> tuple[Float[Tensor, "V Cin s s"], Frame]:
+    """What a network of any stem reads of four views, and the frame it lives in; see `network_input`.
+
+    The hull stem reads silhouettes too. Photographs have none: their hull is what all four cameras see.
+
+    Raises:
+        ShapeError, NonFiniteError, OptionError: as `network_input`.
+        MissingDataError: the hull stem finds every input transparent.
+    """
+    x, frame = network_input(inputs, config.input_size, background, centre, photographs=photographs)
+    if config.stem == "plain":
+        return x, frame
+    alpha = silhouettes(inputs, config.input_size)
+    if not (alpha > 0.5).any():
+        raise MissingDataError("alpha of the input views is nowhere above 0.5; expected an object: check the masks")
+    white = inputs.rgb.new_tensor(WHITE)
+    images = resample(inputs, config.input_size, white)
+    return assemble(config, images, alpha, cameras_in_frame(inputs.cameras, frame)), frame
+
+
 @torch.no_grad()
 def predict(
-    model: LGM, inputs: Views, background: Float[Tensor, "3"], centre: Float[Tensor, "3"] | None = None
+    model: LGM,
+    inputs: Views,
+    background: Float[Tensor, "3"],
+    centre: Float[Tensor, "3"] | None = None,
+    *,
+    photographs: bool = False,
 ) -> Gaussians:
-    """One forward pass: four posed views in, Gaussians out, both in the scene's frame. Float32 throughout.
+    """One forward pass: four posed views in, float32 Gaussians out, both in the scene's frame.
 
     Args:
-        model: a network with loaded weights, on the device of the views.
-        inputs, background, centre: see `network_input`.
+        model: a network with loaded weights, on the device of the views; it computes in the dtype of its weights.
+        inputs, background, centre, photographs: see `network_input`.
+
+    Returns:
+        One Gaussian per splat-map pixel; with the hull head, of those that any renderer would show.
     """
-    x, frame = network_input(inputs, model.config.input_size, background, centre)
+    x, frame = model_input(model.config, inputs, background, centre, photographs=photographs)
     batch = x[None].float()
-    return gaussians_from_frame(model.to_gaussians(model(batch), batch)[0], frame)
+    gaussians = model.to_gaussians(model(batch), batch)[0]
+    if model.config.head == "hull":
+        gaussians = _visible(gaussians)
+    return gaussians_from_frame(gaussians, frame)
+
+
+def _visible(gaussians: Gaussians) -> Gaussians:
+    """Without the splats, such as those of background pixels, that no renderer shows; at most `MAX_SPLATS`."""
+    opaque = gaussians.opacities.argsort(descending=True, stable=True)[:MAX_SPLATS]
+    kept = opaque[gaussians.opacities[opaque] >= ALPHA_CUT].sort().values
+    return Gaussians(*(getattr(gaussians, part.name)[kept] for part in fields(gaussians)))

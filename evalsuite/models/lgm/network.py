@@ -40,8 +40,11 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Float[Tensor, "BV C h w"]) -> Float[Tensor, "BV C h w"]:
         """Normalised activations."""
-        # torch's CPU kernel is up to seven times slower on channels-last than on contiguous memory, copies included
-        return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+        # torch's CPU kernel for channels-last is faster forward, but slower backward, and less exact: it triples the
+        # distance to the original code in float32
+        contiguous = x.element_size() >= 4 or torch.is_grad_enabled()
+        x = super().forward(x.contiguous() if contiguous else x)
+        return x.contiguous(memory_format=torch.channels_last)
 
 
 class ResidualBlock(nn.Module):
@@ -176,28 +179,28 @@ def _skip_channels(config: LGMConfig) -> list[int]:
 
 
 class UNet(nn.Module):
-    """Views as a batch of images in, 14 raw channels per splat-map pixel out."""
+    """Views as a batch of images in, 14 raw channels per layer of the splat map out."""
 
     def __init__(self, config: LGMConfig) -> None:
         super().__init__()
         skips = _skip_channels(config)
-        self.conv_in = nn.Conv2d(9, config.down_channels[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(config.channels, config.down_channels[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(DownBlock(config, i) for i in range(len(config.down_channels)))
         self.mid_block = MidBlock(config)
         self.up_blocks = nn.ModuleList(UpBlock(config, i, skips) for i in range(len(config.up_channels)))
         self.norm_out = GroupNorm(config.up_channels[-1])
-        self.conv_out = nn.Conv2d(config.up_channels[-1], RAW_CHANNELS, 3, padding=1)
+        self.conv_out = nn.Conv2d(config.up_channels[-1], config.raw_channels, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "BV 9 H W"]) -> Float[Tensor, "BV 14 S S"]:
+    def forward(self, x: Float[Tensor, "BV Cin H W"]) -> Float[Tensor, "BV Cout S S"]:
         """Raw splat maps."""
-        x = self.conv_in(x)
+        x = self.conv_in(x.to(self.conv_in.weight.dtype))
         skips = [x]
         for block in self.down_blocks:
             x = block(x, skips)
         x = self.mid_block(x)
         for block in self.up_blocks:
             x = block(x, skips)
-        out: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+        out: Tensor = self.conv_out(F.silu(self.norm_out(x.to(self.norm_out.weight.dtype))))
         return out
 
 
@@ -212,55 +215,82 @@ class LGM(nn.Module):
         super().__init__()
         self.config = config
         self.unet = UNet(config)
-        self.conv = nn.Conv2d(RAW_CHANNELS, RAW_CHANNELS, 1)
+        self.conv = nn.Conv2d(config.raw_channels, config.raw_channels, 1)
 
-    def forward(self, x: Float[Tensor, "B 4 9 H W"]) -> Float[Tensor, "B N 14"]:
-        """Raw channels per splat, flattened in order view, row, column.
+    def in_dtype(self, dtype: torch.dtype) -> LGM:
+        """The same network computing in ``dtype`` up to its last layers, which stay in float32 at least.
+
+        In bfloat16 positions would move in steps of up to 1/256, a third of the distance between `lgm-big`'s splats.
+        """
+        self.unet.to(dtype)
+        if dtype.itemsize < 4:
+            for layer in (self.unet.norm_out, self.unet.conv_out, self.conv):
+                layer.float()
+        return self
+
+    def forward(self, x: Float[Tensor, "B 4 Cin H W"]) -> Float[Tensor, "B N 14"]:
+        """Raw channels per splat, flattened in order view, row, column; those of the core, if any, come last.
 
         Args:
-            x: ImageNet-normalised RGB, ray moment o x d, unit ray direction d; see `inputs.network_input`.
+            x: ImageNet-normalised RGB, ray moment o x d, unit ray direction d, and further channels with the hull
+                stem; see `inputs.network_input`.
 
         Raises:
-            ShapeError: other axes than four views of nine channels at the configured size.
+            ShapeError: other axes than four views of the configured channels and size.
         """
-        size = self.config.input_size
-        if x.ndim != 5 or x.shape[1:] != (INPUT_VIEWS, 9, size, size):
+        channels, size = self.config.channels, self.config.map_size
+        if x.ndim != 5 or x.shape[1:] != (INPUT_VIEWS, channels, size, size):
             raise ShapeError(
-                f"x has shape {tuple(x.shape)}; {self.config.name} expects (B, 4, 9, {size}, {size}): "
+                f"x has shape {tuple(x.shape)}; {self.config.name} expects (B, 4, {channels}, {size}, {size}): "
                 "build it with inputs.network_input"
             )
         b = x.shape[0]
         images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         raw: Tensor = self.conv(self.unet(images))
-        return raw.permute(0, 2, 3, 1).reshape(b, self.config.splats, RAW_CHANNELS)
+        layers = [raw[:, :RAW_CHANNELS]]
+        if self.config.core:
+            layers.append(F.avg_pool2d(raw[:, RAW_CHANNELS:], 2))
+        return torch.cat([layer.permute(0, 2, 3, 1).reshape(b, -1, RAW_CHANNELS) for layer in layers], dim=1)
 
-    def to_gaussians(self, raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 9 H W"]) -> list[Gaussians]:
+    def to_gaussians(self, raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 Cin H W"]) -> list[Gaussians]:
         """Activated Gaussians of each sample, spherical-harmonic degree 0.
 
         Args:
             raw: result of `forward`.
-            x: the input it came from; only the ray head reads it (rays and pixel colours).
+            x: the input it came from; the xyz head does not read it.
         """
         raw, x = raw.float(), x.float()
-        fields = _activate_xyz(raw) if self.config.head == "xyz" else _activate_ray(raw, x, self.config.splat_size)
+        size, hull = self.config.splat_size, self.config.head == "hull"
+        if self.config.head == "xyz":
+            fields = _activate_xyz(raw)
+        elif not self.config.core:
+            fields = _activate_on_rays(raw, x, size, hull)
+        else:
+            first, core = raw.split([INPUT_VIEWS * size**2, INPUT_VIEWS * (size // 2) ** 2], dim=1)
+            layers = _activate_on_rays(first, x, size, hull), _activate_on_rays(core, x, size // 2, hull)
+            fields = tuple(torch.cat(parts, dim=1) for parts in zip(*layers, strict=True))
         return [Gaussians(*sample) for sample in zip(*fields, strict=True)]
 
     def start_on_rays(self) -> None:
-        """Set the last layer so that an untrained ray head already paints its inputs, half transparent.
+        """Set the last layer so that an untrained ray or hull head already paints its inputs.
 
-        Splats start in front of the centre, about a pixel wide, in their pixel's own colour.
+        Splats start about a pixel wide, in their pixel's own colour: half transparent in front of the centre (ray),
+        or opaque a tenth of the way into the hull (hull), half transparent four tenths of the way (core).
         """
         bias = self.conv.bias
         assert bias is not None
+        hull = self.config.head == "hull"
         with torch.no_grad():
-            self.conv.weight.mul_(0.3)
+            self.conv.weight.mul_(0.1)
             bias.zero_()
-            bias[2] = math.atanh(-0.3 / _DEPTH_SPAN)
-            bias[3] = -1.0
+            bias[2] = math.log(1 / 9) if hull else math.atanh(-0.3 / _DEPTH_SPAN)
+            bias[3] = 3.0 if hull else -1.0
             bias[7] = 1.0
+            if self.config.core:
+                bias[RAW_CHANNELS + 2], bias[RAW_CHANNELS + 3], bias[RAW_CHANNELS + 7] = math.log(4 / 6), 0.4, 1.0
 
 
-Fields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Fields = tuple[Tensor, ...]
 
 
 def _activate_xyz(raw: Float[Tensor, "B N 14"]) -> Fields:
@@ -274,14 +304,15 @@ def _activate_xyz(raw: Float[Tensor, "B N 14"]) -> Fields:
     )
 
 
-def _activate_ray(raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 9 H W"], size: int) -> Fields:
+def _activate_on_rays(raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 Cin H W"], size: int, hull: bool) -> Fields:
     """Splats that stay near their pixel's ray: depth in channel 2, small sideways shifts in 0 and 1.
 
-    Depth is measured from the ray's point nearest to the origin, d x (o x d), so poses need not be passed.
+    Depth is measured from the ray's point nearest to the origin, d x (o x d), so poses need not be passed; with
+    ``hull`` it lies between where the ray enters and leaves the hull, and pixels of the background are transparent.
     Colour is a residual on the pixel's own; scale is relative to the pixel's footprint at that depth.
     """
     b, v = x.shape[:2]
-    maps = F.adaptive_avg_pool2d(x.flatten(0, 1), size).view(b, v, 9, size, size).permute(0, 1, 3, 4, 2)
+    maps = _pooled(x.flatten(0, 1), size, hull).unflatten(0, (b, v)).permute(0, 1, 3, 4, 2)
     length = maps[..., 6:9].norm(dim=-1, keepdim=True)
     moment, direction = maps[..., 3:6] / length, maps[..., 6:9] / length
     half = size // 2
@@ -290,7 +321,13 @@ def _activate_ray(raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 9 H W"], s
     right, down = F.normalize(right, dim=-1), F.normalize(down, dim=-1)
 
     grid = raw.reshape(b, v, size, size, RAW_CHANNELS)
-    along = _DEPTH_SPAN * torch.tanh(grid[..., 2:3])
+    opacity = grid[..., 3].sigmoid()
+    if hull:
+        coverage, enter, leave = maps[..., 9], maps[..., 10:11], maps[..., 11:12]
+        along = enter + (leave - enter) * grid[..., 2:3].sigmoid()
+        opacity = opacity * coverage * (leave > enter)[..., 0]
+    else:
+        along = _DEPTH_SPAN * torch.tanh(grid[..., 2:3])
     pixel = 2 * math.tan(math.radians(FOV_Y_DEG) / 2) / size * (CAMERA_RADIUS + along)
     shift = _OFFSET_SPAN * torch.tanh(grid[..., 0:2]) * pixel
     means = torch.linalg.cross(direction, moment) + along * direction + shift[..., :1] * right + shift[..., 1:] * down
@@ -302,6 +339,18 @@ def _activate_ray(raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 9 H W"], s
         means.flatten(1, 3),
         F.normalize(raw[..., 7:11], dim=-1),
         scales.flatten(1, 3),
-        raw[..., 3].sigmoid(),
+        opacity.flatten(1, 3),
         sh0_from_rgb(rgb).flatten(1, 3)[..., None, :],
     )
+
+
+def _pooled(x: Float[Tensor, "BV Cin H W"], size: int, hull: bool) -> Float[Tensor, "BV C S S"]:
+    """What splats read of the input, averaged over their pixels: colour, rays and, with ``hull``, channels 9 to 11.
+
+    Colour counts by coverage, and the interval by where there is one.
+    """
+    if not hull:
+        return F.adaptive_avg_pool2d(x[:, :9], size)
+    hit = (x[:, 11:12] > x[:, 10:11]).to(x.dtype)
+    weights = torch.cat([x[:, 9:10].expand(-1, 3, -1, -1), torch.ones_like(x[:, :7]), hit, hit], dim=1)
+    return F.adaptive_avg_pool2d(x[:, :12] * weights, size) / F.adaptive_avg_pool2d(weights, size).clamp(min=1e-3)
