@@ -52,6 +52,9 @@ def test_export_writes_weights_curves_and_card(tmp_path: Path) -> None:
     target = tmp_path / "toy.safetensors"
     export(tmp_path / "run", [], target, [tmp_path / "run", tmp_path / "scans"])
     load_state(LGM(TOY), target)
+    again = tmp_path / "again.safetensors"
+    export(tmp_path / "run", [], again)
+    assert again.read_bytes() == target.read_bytes()
     assert target.with_suffix(".png").read_bytes()[1:4] == b"PNG"
     card = target.with_suffix(".md").read_text()
     for line in (

@@ -94,7 +94,8 @@ def export(out: Path, heldout: Sequence[ObjectViews], target: Path, ablations: S
     run = start(TrainSettings(**facts["settings"]), out)
     state, scores, dtype = _stored(run.averaged, heldout)
     metadata = {"config": run.model.config.name, "steps": run.done.steps, "samples": run.done.samples, **scores}
-    save_file(state, target, {key: str(value) for key, value in metadata.items()})
+    # one entry: safetensors writes several in any order, and equal runs shall give equal bytes
+    save_file(state, target, {"run": json.dumps(metadata, sort_keys=True)})
     target.chmod(0o644)  # safetensors writes files that only their owner can read
     plot_curves(read_log(out), target.with_suffix(".png"))
     card = _CARD.format(
