@@ -83,7 +83,8 @@ def test_case_without_golden_fails(project: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines([f"*no-golden*{CASE}*evalsuite approve*"])
 
 
-def test_missing_data_is_not_run(project: pytest.Pytester) -> None:
+def test_missing_data_is_not_run(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
     result = project.runpytest_inprocess("--suite", "scan", "--scene", "gso.dino-3", "--arm", "mean-colour")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*not-run*gso.dino-3/mean-colour*EVALSUITE_MIRROR*"])
