@@ -118,6 +118,16 @@ def _area_weights(centre_px: Tensor, step_px: Tensor, source: int, target: int) 
     return overlap.clamp(min=0) / (2 * half[..., None])
 
 
+def _square_weights(
+    cameras: Cameras, size: int
+) -> tuple[Float[Tensor, "V target height"], Float[Tensor, "V target width"]]:
+    """`_area_weights` along rows and columns for square images of LGM's field of view round each camera's axis."""
+    step = cameras.focal_px / focal_from_fov(FOV_Y_DEG, size)
+    along = _area_weights(cameras.centre_px[:, 1], step[:, 1], cameras.height, size)
+    across = _area_weights(cameras.centre_px[:, 0], step[:, 0], cameras.width, size)
+    return along, across
+
+
 def resample(views: Views, size: int, padding: Float[Tensor, "3"]) -> Float[Tensor, "V S S 3"]:
     """Square images of LGM's field of view around each camera's axis: cropped, or padded where the image ends.
 
@@ -127,10 +137,7 @@ def resample(views: Views, size: int, padding: Float[Tensor, "3"]) -> Float[Tens
         size: side of the result, pixels.
         padding: colour outside the images.
     """
-    cameras = views.cameras
-    step = cameras.focal_px / focal_from_fov(FOV_Y_DEG, size)
-    across = _area_weights(cameras.centre_px[:, 0], step[:, 0], cameras.width, size)
-    along = _area_weights(cameras.centre_px[:, 1], step[:, 1], cameras.height, size)
+    along, across = _square_weights(views.cameras, size)
     inside = along.sum(2)[:, :, None, None] * across.sum(2)[:, None, :, None]
     images = views.over(views.rgb.new_tensor(WHITE))
     return torch.einsum("vyh,vhwc,vxw->vyxc", along, images, across) + (1 - inside) * padding
@@ -138,10 +145,7 @@ def resample(views: Views, size: int, padding: Float[Tensor, "3"]) -> Float[Tens
 
 def silhouettes(views: Views, size: int) -> Float[Tensor, "V S S"]:
     """Alpha on the pixels of `resample`; 0 where the image ends. All of a photograph is covered."""
-    cameras = views.cameras
-    step = cameras.focal_px / focal_from_fov(FOV_Y_DEG, size)
-    across = _area_weights(cameras.centre_px[:, 0], step[:, 0], cameras.width, size)
-    along = _area_weights(cameras.centre_px[:, 1], step[:, 1], cameras.height, size)
+    along, across = _square_weights(views.cameras, size)
     alpha = torch.ones_like(views.rgb[..., 0]) if views.alpha is None else views.alpha
     return torch.einsum("vyh,vhw,vxw->vyx", along, alpha, across)
 
@@ -249,14 +253,14 @@ def model_input(
         ShapeError, NonFiniteError, OptionError: as `network_input`.
         MissingDataError: the hull stem finds every input transparent.
     """
-    x, frame = network_input(inputs, config.input_size, background, centre, photographs=photographs)
     if config.stem == "plain":
-        return x, frame
+        return network_input(inputs, config.input_size, background, centre, photographs=photographs)
+    _check(inputs, photographs)
     alpha = silhouettes(inputs, config.input_size)
     if not (alpha > 0.5).any():
         raise MissingDataError("alpha of the input views is nowhere above 0.5; expected an object: check the masks")
-    white = inputs.rgb.new_tensor(WHITE)
-    images = resample(inputs, config.input_size, white)
+    frame = lgm_frame(inputs.cameras, centre)
+    images = resample(inputs, config.input_size, inputs.rgb.new_tensor(WHITE))
     return assemble(config, images, alpha, cameras_in_frame(inputs.cameras, frame)), frame
 
 
