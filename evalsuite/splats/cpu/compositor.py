@@ -85,6 +85,21 @@ def _columns(left):
 
 
 @njit(cache=True, inline="always")
+def _footprint(splats, n, x, top):
+    """A Gaussian over a tile: dx, dy of its first row, half_a dx^2, shear dx, half_c, opacity."""
+    dx = x - splat(splats[n, MEAN_X])
+    dy = np.float32(top) + HALF - splats[n, MEAN_Y]
+    across, shift = dx * dx * splat(splats[n, HALF_A]), dx * splat(splats[n, SHEAR])
+    return dx, dy, across, shift, splat(splats[n, HALF_C]), splat(splats[n, OPACITY])
+
+
+@njit(cache=True, inline="always")
+def _light(splats, n):
+    """What a Gaussian adds to a pixel: red, green, blue, depth."""
+    return splat(splats[n, RED]), splat(splats[n, GREEN]), splat(splats[n, BLUE]), splat(splats[n, DEPTH])
+
+
+@njit(cache=True, inline="always")
 def _alive(trans):
     """Whether any pixel still takes light."""
     alive = False
@@ -111,12 +126,8 @@ def composite_forward(first, starts, entries, spans, splats, background, width, 
         zero, one = splat(ZERO), splat(ONE)
         for k in range(starts[i], starts[i + 1]):
             n = entries[k]
-            dx = x - splat(splats[n, MEAN_X])
-            dy = np.float32(top) + HALF - splats[n, MEAN_Y]
-            across, shift = dx * dx * splat(splats[n, HALF_A]), dx * splat(splats[n, SHEAR])
-            half_c, opacity = splat(splats[n, HALF_C]), splat(splats[n, OPACITY])
-            r, g, b = splat(splats[n, RED]), splat(splats[n, GREEN]), splat(splats[n, BLUE])
-            z = splat(splats[n, DEPTH])
+            _, dy, across, shift, half_c, opacity = _footprint(splats, n, x, top)
+            r, g, b, z = _light(splats, n)
             for row in range(spans[k] >> 4, (spans[k] & 15) + 1):
                 p = row * TILE
                 before = load(trans, p)
@@ -192,12 +203,8 @@ def composite_backward(
                 out[:] = ZERO
                 continue
             n = entries[k]
-            dx = x - splat(splats[n, MEAN_X])
-            dy = np.float32(top) + HALF - splats[n, MEAN_Y]
-            across, shift = dx * dx * splat(splats[n, HALF_A]), dx * splat(splats[n, SHEAR])
-            half_c, opacity = splat(splats[n, HALF_C]), splat(splats[n, OPACITY])
-            r, g, b = splat(splats[n, RED]), splat(splats[n, GREEN]), splat(splats[n, BLUE])
-            z = splat(splats[n, DEPTH])
+            dx, dy, across, shift, half_c, opacity = _footprint(splats, n, x, top)
+            r, g, b, z = _light(splats, n)
             slope_x, slope_u = splat(TWO * splats[n, HALF_A]) * dx, splat(TWO * splats[n, HALF_C])
             shear = splat(splats[n, SHEAR])
             s_r = s_g = s_b = s_z = zero
