@@ -39,9 +39,9 @@ class Rig:
     object_radius: float = OBJECT_RADIUS
     input_elevation_deg: float = 20.0
     input_azimuths_deg: tuple[float, ...] = (0.0, 90.0, 180.0, 270.0)
-    capture_views: int = 40
-    heldout_elevations_deg: tuple[float, ...] = (0.0, 10.0, 30.0, 40.0)
-    heldout_per_elevation: int = 3
+    capture_views: int = 96
+    heldout_elevations_deg: tuple[float, ...] = (0.0, 10.0, 20.0, 30.0, 40.0)
+    heldout_per_elevation: int = 4
     supersample: int = 4
 
 

@@ -1,9 +1,10 @@
 """Structure-from-motion points over views whose cameras are known: the seed of arm C.
 
-COLMAP's parts (Schoenberger and Frahm, "Structure-from-Motion Revisited", CVPR 2016) through pycolmap: SIFT, exhaustive
-matching, verification against the *known* epipolar geometry, triangulation with fixed poses and intrinsics. Exact poses
-allow what COLMAP's defaults cannot: pairs with few matches, two-view tracks, and errors of a pixel or two. Against the
-defaults this doubles the points of a 128-pixel object scene at the same median distance to the true surface.
+COLMAP's parts (Schoenberger and Frahm, "Structure-from-Motion Revisited", CVPR 2016) through pycolmap: SIFT, matching
+of neighbouring views, verification against the *known* epipolar geometry, triangulation with fixed poses and
+intrinsics. Exact poses allow what COLMAP's defaults cannot: pairs with few matches, two-view tracks, and errors of a
+pixel or two. Against the defaults this doubles the points of a 128-pixel object scene at the same median distance to
+the true surface.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pycolmap
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from evalsuite.core.types import Cameras, Points, Views
@@ -30,6 +32,10 @@ at 320 px the doubling costs a minute, for points that are plenty already."""
 
 MAX_FEATURES = 1536
 """Features kept per image, the coarsest first: bounds the time of matching, which grows with its square."""
+
+NEIGHBOURS = 12
+"""Views that each view is matched with, the nearest by position: as many points as from all pairs of 96 views on a
+sphere (3,454 of 3,475, and 4,894 of 4,855, at the same distance from the true surface), in two thirds of the time."""
 
 MIN_PAIR_MATCHES = 4
 MIN_ANGLE_DEG = 3.0
@@ -97,7 +103,7 @@ def _matched(
     size = cameras.width * factor, cameras.height * factor
     for i, image in enumerate(images):
         enlarged = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
-        enlarged.save(image_folder / f"{i:06d}.png", compress_level=1)
+        enlarged.save(image_folder / _name(i), compress_level=1)
     model = _known(database, image_folder, cameras, factor)
     extraction = pycolmap.FeatureExtractionOptions(use_gpu=False)
     extraction.sift.max_num_features = MAX_FEATURES
@@ -108,11 +114,29 @@ def _matched(
     verification.ransac.max_error = MAX_ERROR_PX
     # one thread: the order of pairs in the database steers the triangulation
     matching = pycolmap.FeatureMatchingOptions(use_gpu=False, num_threads=1, skip_geometric_verification=True)
-    pycolmap.match_exhaustive(
-        database, matching_options=matching, verification_options=verification, device=pycolmap.Device.cpu
+    pairs = folder / "pairs.txt"
+    pairs.write_text("".join(f"{_name(i)} {_name(j)}\n" for i, j in neighbouring(cameras)))
+    pycolmap.match_image_pairs(
+        database,
+        matching_options=matching,
+        pairing_options=pycolmap.ImportedPairingOptions(match_list_path=pairs),
+        verification_options=verification,
+        device=pycolmap.Device.cpu,
     )
     pycolmap.guided_geometric_verification(model, database, two_view_geometry_options=verification, num_threads=1)
     return model
+
+
+def neighbouring(cameras: Cameras) -> list[tuple[int, int]]:
+    """Pairs of views to match, each once and in order: every view with its `NEIGHBOURS` nearest by position."""
+    positions = cameras.positions.double().cpu().numpy()
+    count = min(NEIGHBOURS + 1, len(positions))
+    _, near = cKDTree(positions).query(positions, k=range(1, count + 1))
+    return sorted({(min(i, j), max(i, j)) for i, row in enumerate(near.tolist()) for j in row if i != j})
+
+
+def _name(view: int) -> str:
+    return f"{view:06d}.png"
 
 
 def _known(database: Path, image_folder: Path, cameras: Cameras, factor: int) -> pycolmap.Reconstruction:

@@ -66,7 +66,7 @@ def test_every_checkpoint_becomes_a_record(store: RecordStore) -> None:
     assert (first.status, last.status) == ("ok", "ok")
     assert first.protocol_hash == TINY.hash
     assert first.recipe_hash == RECIPES["3dgs"].hash
-    assert len(last.metrics["psnr"].per_view) == 4
+    assert len(last.metrics["psnr"].per_view) == 5
     assert last.seconds["optimise"] > first.seconds["optimise"] > 0
     assert last.seconds["sfm"] == first.seconds["sfm"] > 0
     assert last.peak_bytes > 0

@@ -61,6 +61,16 @@ def input_of(balls: list[Ball], images: torch.Tensor | None = None) -> torch.Ten
 BALLS = st.lists(st.tuples(st.tuples(*[st.floats(-0.25, 0.25)] * 3), st.floats(0.1, 0.3)), min_size=1, max_size=3)
 
 
+def test_a_cells_ray_goes_through_what_it_covers() -> None:
+    rows, columns = torch.arange(0, SIZE, 2), torch.arange(1, SIZE, 2)  # the upper right pixel of every cell
+    alpha = torch.zeros(4, SIZE, SIZE)
+    alpha[:, rows[:, None], columns] = 1.0
+    rays = assemble(CONFIG, torch.ones(4, SIZE, SIZE, 3), alpha, posed())[:, 3:9]
+    exact = plucker(posed(), SIZE)[:, :, rows[:, None], columns]
+    middle = F.avg_pool2d(plucker(posed(), SIZE), 2)
+    assert float((rays - exact).abs().max()) < 0.01 * float((middle - exact).abs().max())
+
+
 @given(balls=BALLS)
 @settings(max_examples=15, deadline=None)
 def test_the_surface_lies_between_entry_and_exit(balls: list[Ball]) -> None:
@@ -138,8 +148,9 @@ def test_the_core_stays_in_the_hull_too(x: torch.Tensor) -> None:
     core = slice(4 * 32**2, None)
     means, opacities = splats.means[core], splats.opacities[core]
     assert bool((opacities[~covered] == 0).all())
-    # distance from the origin's nearest point, along the mean ray of the four cells
-    direction = F.normalize(F.avg_pool2d(x[:, 6:9], 2).permute(0, 2, 3, 1).reshape(-1, 3), dim=1)
+    # distance from the origin's nearest point, along the ray through what the four cells cover
+    mean_ray = F.avg_pool2d(x[:, 6:9] * (x[:, 9:10] + 1e-3), 2)
+    direction = F.normalize(mean_ray.permute(0, 2, 3, 1).reshape(-1, 3), dim=1)
     along = (means * direction).sum(-1)[opacities > 0]
     assert bool((along >= enter[opacities > 0] - 1e-3).all())
     assert bool((along <= leave[opacities > 0] + 1e-3).all())

@@ -18,7 +18,7 @@ from evalsuite.scenes.meshes import TexturedMesh, normalised
 from evalsuite.scenes.procedural import procedural_mesh
 from evalsuite.scenes.raytrace import render_mesh
 from evalsuite.scenes.rig import orbit_cameras
-from evalsuite.scenes.sfm import SfmResult, triangulate
+from evalsuite.scenes.sfm import SfmResult, neighbouring, triangulate
 
 WHITE = torch.ones(3)
 PIXEL = 1.5 * 2 * np.tan(np.radians(49.1 / 2)) / 128
@@ -93,6 +93,15 @@ def test_wrong_poses_lose_most_points(views: Views, found: SfmResult) -> None:
     cameras = views.cameras[list(range(10))[::-1]]
     wrong = triangulate(Views(views.rgb, views.alpha, cameras), WHITE)
     assert len(wrong.points) < 0.5 * len(found.points)
+
+
+def test_views_are_matched_with_their_nearest() -> None:
+    azimuth = torch.arange(30) * 12.0
+    cameras = orbit_cameras(azimuth, torch.zeros(30), radius=1.5, fov_y_deg=49.1, resolution=16)
+    pairs = neighbouring(cameras)
+    assert pairs == sorted(set(pairs))
+    assert {(j - i) % 30 for i, j in pairs} == {*range(1, 7), *range(24, 30)}
+    assert len(neighbouring(cameras[:4])) == 6  # few views: all pairs
 
 
 def test_blank_views_give_no_points(views: Views) -> None:

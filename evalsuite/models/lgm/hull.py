@@ -1,8 +1,8 @@
 """The visual hull of four silhouettes, as the network of `lgm-mini` reads it: an interval on every pixel's ray.
 
 The true surface seen by a pixel lies between where its ray first enters the hull (Laurentini 1994) and where it last
-leaves it. `hull_input` finds both and looks at the other views from a few points in between; `network._activate_hull`
-keeps splats inside the interval.
+leaves it. `hull_input` finds both and looks at the other views from a few points in between; the head
+(`network._activate_on_rays`) keeps splats inside the interval.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ STEPS = 48
 _COVERED = 0.1
 """A cell with less coverage has no surface of its own."""
 
+_EMPTY = 1e-3
+"""Weight of an uncovered pixel in the mean ray of its cell, so that empty cells have one too."""
+
 _INSIDE = 0.5
 """Interpolated alpha above which another view agrees that a point may be solid."""
 
@@ -39,26 +42,29 @@ _HALF_WIDTH = math.tan(math.radians(FOV_Y_DEG) / 2)
 
 
 def hull_input(
-    images: Float[Tensor, "4 S S 3"], alpha: Float[Tensor, "4 S S"], rays: Float[Tensor, "4 6 s s"], cameras: Cameras
+    images: Float[Tensor, "4 S S 3"], alpha: Float[Tensor, "4 S S"], rays: Float[Tensor, "4 6 S S"], cameras: Cameras
 ) -> Float[Tensor, "4 C s s"]:
     """Input of a network with the hull stem, one cell for every 2 x 2 pixels (s = S / 2).
 
     Args:
         images: over white, at LGM's field of view.
         alpha: coverage of the same pixels.
-        rays: ray moment and unit direction through each cell's middle; see `inputs.plucker`.
+        rays: ray moment and unit direction through every pixel; see `inputs.plucker`.
         cameras: in LGM's frame; only their poses are read.
 
     Returns:
-        Channels: mean straight colour, ImageNet-normalised (0:3); rays (3:9); coverage (9); where the ray enters
+        Channels: mean straight colour, ImageNet-normalised (0:3); the ray through what the cell covers (3:9), so that
+        splats of thin things stand on them and not beside them; coverage (9); where the ray enters
         and leaves the hull, signed distances from its point nearest to the origin, 0 where it misses (10:12); the
         four pixels' colour less the mean, and alpha (12:28); then, for each of `CUE_FRACTIONS` of the interval and
         each other view in turn, the colour it sees there less the cell's own and how far that point lies behind
         the view's own hull surface.
     """
-    size = rays.shape[-1]
     planes = images.permute(0, 3, 1, 2)
     coverage = F.avg_pool2d(alpha[:, None], FOLD)
+    size = coverage.shape[-1]
+    rays = F.avg_pool2d(rays * (alpha[:, None] + _EMPTY), FOLD)
+    rays = rays / rays[:, 3:].norm(dim=1, keepdim=True)
     straight = ((F.avg_pool2d(planes, FOLD) - (1 - coverage)) / coverage.clamp(min=1e-3)).clamp(0, 1)
     fine = torch.cat([planes - F.interpolate(straight, scale_factor=FOLD), alpha[:, None]], dim=1)
 

@@ -174,7 +174,7 @@ def assemble(
     """What a network of any stem reads: images over white and their coverage, cameras already in LGM's frame."""
     if config.stem == "plain":
         return pack(images, cameras)
-    return hull_input(images, alpha, plucker(cameras, config.map_size), cameras)
+    return hull_input(images, alpha, plucker(cameras, config.input_size), cameras)
 
 
 def _check(inputs: Views, photographs: bool) -> None:

@@ -347,10 +347,13 @@ def _activate_on_rays(raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 Cin H 
 def _pooled(x: Float[Tensor, "BV Cin H W"], size: int, hull: bool) -> Float[Tensor, "BV C S S"]:
     """What splats read of the input, averaged over their pixels: colour, rays and, with ``hull``, channels 9 to 11.
 
-    Colour counts by coverage, and the interval by where there is one.
+    Colour and rays count by coverage, and the interval by where there is one.
     """
     if not hull:
         return F.adaptive_avg_pool2d(x[:, :9], size)
     hit = (x[:, 11:12] > x[:, 10:11]).to(x.dtype)
-    weights = torch.cat([x[:, 9:10].expand(-1, 3, -1, -1), torch.ones_like(x[:, :7]), hit, hit], dim=1)
+    covered = x[:, 9:10]
+    weights = torch.cat(
+        [covered.expand(-1, 3, -1, -1), (covered + 1e-3).expand(-1, 6, -1, -1), torch.ones_like(hit), hit, hit], dim=1
+    )
     return F.adaptive_avg_pool2d(x[:, :12] * weights, size) / F.adaptive_avg_pool2d(weights, size).clamp(min=1e-3)

@@ -25,7 +25,6 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.nn import functional as F
 
 from evalsuite.core.errors import BadDataError, NonFiniteError, OptionError
 from evalsuite.core.machine import fingerprint
@@ -68,7 +67,7 @@ class TrainSettings:
         steps: length of the run and of its learning-rate schedule.
         batch: samples per step, over all processes.
         learning_rate: peak; linear warm-up over ``warm_up`` steps (a tenth of a short run), then cosine to 0.
-        alpha_weight: weight of the squared error in alpha beside that in colour.
+        alpha_weight: weight of 1 - IoU of soft silhouettes, beside the squared error in colour.
         ssim_weight: weight of 1 - SSIM.
         surface_weight: weight of the mean distance between splats and the surface their pixels see, LGM units.
         ema: decay of the averaged weights, which are the result.
@@ -128,15 +127,17 @@ class Run:
 def item_loss(gaussians: Gaussians, item: Item, settings: TrainSettings) -> dict[str, Float[Tensor, ""]]:
     """Losses of one sample: of its renders (``rgb``, ``alpha``, ``ssim``), of its splats (``surface``), ``total``.
 
-    Squared errors are per pixel of the object, so that small and thin things count like large ones. Colour counts four
-    times as much there as on the background, of which alpha already says that it is empty.
+    Squared errors in colour are per pixel of the object, so that small and thin things count like large ones, and four
+    times as much there as on the background, of which alpha already says that it is empty. Alpha's loss is 1 - IoU of
+    soft silhouettes, the smaller over the larger alpha, each summed over a view.
     """
     assert item.target.alpha is not None
     truth, covered = item.target.rgb, item.target.alpha
     raster = rasterise(gaussians, item.target.cameras, truth.new_tensor(WHITE))
     share = covered.mean().clamp(min=_SMALLEST)
     rgb = ((raster.rgb - truth).square().mean(-1) * (0.5 + 1.5 * covered)).mean() / share
-    alpha = F.mse_loss(raster.alpha, covered) / share
+    shared, union = (choose(raster.alpha, covered).sum((1, 2)) for choose in (torch.minimum, torch.maximum))
+    alpha = (1 - shared / union.clamp(min=1)).mean()
     pairs = zip(raster.rgb, truth, strict=True)
     structure = torch.stack([photometric_loss(found, true, ssim_weight=1.0) for found, true in pairs]).mean()
     distance = (gaussians.means[: len(item.surface)] - item.surface).square().sum(1).add(1e-8).sqrt()
