@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 
 from evalsuite.core.conventions import sh0_from_rgb
 from evalsuite.core.errors import BadDataError, MissingDataError, NonFiniteError, OptionError
@@ -227,6 +228,37 @@ def test_a_run_killed_in_mid_step_resumes_bit_for_bit(tmp_path: Path) -> None:
     logs = [read_log(tmp_path / folder) for folder in ("whole", "killed")]
     assert [entry["steps"] for entry in logs[0]] == [entry["steps"] for entry in logs[1]] == [2, 4]
     assert [entry["psnr_fg_db"] for entry in logs[0]] == [entry["psnr_fg_db"] for entry in logs[1]]
+
+
+def _train_as_one_of_two(rank: int, meeting: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    TRAINABLE._items["toy"] = TOY
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    run = train(replace(SETTINGS, steps=2), [toy_object(blob(), 128)], [toy_object(blob(), 128)], out)
+    assert run.done.samples == 2 * SETTINGS.batch
+    weights = {key: value.detach().contiguous() for key, value in run.model.named_parameters()}
+    save_file(weights, out / f"rank-{rank}.safetensors")
+    dist.destroy_process_group()
+
+
+def test_two_processes_share_a_batch_and_stay_in_step(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    pair = [
+        spawn.Process(target=_train_as_one_of_two, args=(rank, tmp_path / "meeting", tmp_path / "out"))
+        for rank in (0, 1)
+    ]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join()
+    assert [process.exitcode for process in pair] == [0, 0]
+    first, second = (load_file(tmp_path / "out" / f"rank-{rank}.safetensors") for rank in (0, 1))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    # neither learnt from its own half of the batch alone
+    views = toy_object(blob(), 128)
+    alone = train(replace(SETTINGS, steps=2, batch=1), [views], [views], tmp_path / "alone").model
+    assert not torch.equal(alone.conv.weight, first["conv.weight"])
+    assert len(read_log(tmp_path / "out")) == 1  # one of them writes
 
 
 def test_a_run_logs_scores_and_draws_its_curves(tmp_path: Path) -> None:
