@@ -26,7 +26,7 @@ REACH = 0.66
 """Half of the searched stretch of each ray around its point nearest to the origin, LGM units. An object that fits the
 view of every camera lies in a sphere of radius 0.623."""
 
-STEPS = 48
+STEPS = 96
 """Samples in the searched stretch."""
 
 _COVERED = 0.1
