@@ -18,8 +18,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from evalsuite.core.errors import EvalsuiteError, OptionError
 from evalsuite.core.machine import device_class, fingerprint
 from evalsuite.core.mirror import DATA, mirror
+from evalsuite.core.protocol import Protocol
 from evalsuite.core.suites import Suite
-from evalsuite.core.types import Scene, Views
+from evalsuite.core.types import Views
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection, find_suite, select
@@ -175,7 +176,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _noise(options: argparse.Namespace) -> int:
-    own = sorted(set(options.seeds) & set(_suite(options).protocol.seeds))
+    own = sorted(set(options.seeds) & {t.seed for t in _suite(options).trajectories()})
     if own:
         raise OptionError(f"seed {own[0]} is the one the suite itself runs; choose others to measure its spread")
     _store(options).root.mkdir(parents=True, exist_ok=True)
@@ -254,16 +255,16 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _scenes(options: argparse.Namespace) -> int:
     suite = _suite(options)
-    held = {name: _contents(SCENES[name].load(suite.protocol)) for name in suite.scenes}
-    _write_json(options.out / "scenes.json", {"protocol_hash": suite.protocol.hash, "scenes": held})
+    held = {name: _contents(name, suite.of(name).protocol) for name in suite.scenes}
+    _write_json(options.out / "scenes.json", held)
     for name, contents in held.items():
         notes = "".join(f"; {note}" for note in contents["notes"])
         print(f"{name}: {contents['capture']} capture and {contents['heldout']} held-out views{notes}")
     return 0
 
 
-def _contents(scene: Scene) -> dict[str, Any]:
-    digest = hashlib.sha256()
+def _contents(name: str, protocol: Protocol) -> dict[str, Any]:
+    scene, digest = SCENES[name].load(protocol), hashlib.sha256()
 
     def add(views: Views) -> None:
         for tensor in (views.rgb, views.alpha, views.cameras.cam_from_world, views.cameras.focal_px):
@@ -273,6 +274,7 @@ def _contents(scene: Scene) -> dict[str, Any]:
     for views in (scene.inputs, scene.capture, scene.heldout):
         add(views)
     return {
+        "protocol_hash": protocol.hash,
         "stratum": scene.stratum,
         "capture": len(scene.capture),
         "heldout": len(scene.heldout),

@@ -91,6 +91,31 @@ def test_from_a_web_mirror(
     assert "gso/Dino_3: present, 11 B in 2 files; sha256" in capsys.readouterr().out
 
 
+SCENE_360 = (
+    *("images/_DSC1.JPG", "images_2/_DSC1.JPG", "images_4/_DSC1.JPG", "images_8/_DSC1.JPG", "poses_bounds.npy"),
+    *(f"sparse/0/{part}.bin" for part in ("cameras", "images", "points3D")),
+)
+"""One scene as the publisher of Mip-NeRF 360 packs it."""
+
+
+def test_of_mip_nerf_360_only_the_studys_part_is_unpacked(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, web: Web
+) -> None:
+    scenes = ("bicycle", "bonsai", "counter", "garden", "kitchen", "room", "stump")
+    files = {f"{scene}/{name}": f"{scene} {name}".encode() for scene in scenes for name in SCENE_360}
+    web.files["/mipnerf360/360_v2.zip"] = packed({"flowers.txt": b"see the other archive", **files})
+    web.faults["/mipnerf360/360_v2.zip"] = [-700, 503]
+    monkeypatch.setenv("EVALSUITE_MIRROR", web.url)
+    assert main(["fetch", "mipnerf360"]) == 0
+    assert "mipnerf360/360_v2: from the mirror" in capsys.readouterr().out
+    root = Path("data/mipnerf360")
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    indoors = {f"{scene}/images_2/_DSC1.JPG" for scene in ("bonsai", "counter", "kitchen", "room")}
+    models = {f"{scene}/{name}" for scene in set(scenes) - {"bicycle", "stump"} for name in SCENE_360[5:]}
+    assert found == indoors | models | {"garden/images_4/_DSC1.JPG"}
+    assert all((root / name).read_bytes() == files[name] for name in found)
+
+
 def test_from_the_publisher_with_the_hash_to_commit(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, web: Web
 ) -> None:
