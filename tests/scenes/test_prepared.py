@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -239,6 +240,17 @@ def test_a_crash_leaves_what_was_there(castle: Scene, tmp_path: Path, monkeypatc
     monkeypatch.undo()
     assert same(read_scene(tmp_path / "a"), castle)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_killed_process_left_is_removed_when_nobody_can_be_at_it(castle: Scene, tmp_path: Path) -> None:
+    left = {name: tmp_path / name for name in (".a.killed", ".a.at-work", ".b.killed")}
+    for path in left.values():
+        (path / "images").mkdir(parents=True)
+    for name in (".a.killed", ".b.killed"):
+        long_ago = left[name].stat().st_mtime - prepared._ABANDONED_SECONDS - 1
+        os.utime(left[name], (long_ago, long_ago))
+    write_scene(castle, ORIGIN, tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.at-work", ".b.killed", "a"]
 
 
 def test_two_processes_that_write_at_once_leave_one_whole_scene(
