@@ -34,6 +34,7 @@ from evalsuite.models.lgm.config import TRAINABLE
 from evalsuite.models.lgm.training import TrainingData, TrainSettings, load_objects, train_on
 from evalsuite.models.lgm.weights import MINI_PATH, weights_path
 from evalsuite.records.store import RecordStore
+from evalsuite.report.numbers import write_numbers
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, stratum_table
 from evalsuite.scenes.catalogue import PREPARED, SCENES
@@ -82,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument("--seeds", nargs="*", type=int, default=[], help="seeds that `noise` has run")
     approval.add_argument("--noise", type=Path, help="folder that `noise` had as --out (default: that of --out)")
     approval.add_argument("--golden", default="golden", type=Path)
-    command("report", _report, "print the tables and write the page from records")
+    report = command("report", _report, "print the tables and write the page from records")
+    report.add_argument("--numbers", type=Path, help="folder for means and Pareto curve, in files that DVC shows")
     preparation = commands.add_parser("prepare", help="bring every scene of a suite into its prepared form")
     preparation.set_defaults(command=_prepare)
     preparation.add_argument("suite", help="smoke, scan, captures, ...")
@@ -240,6 +242,8 @@ def _report(options: argparse.Namespace) -> int:
     console.print(case_table(records))
     console.print(stratum_table(records))
     print(write_page(store.root, options.out / "report", expected))
+    if options.numbers:
+        write_numbers(records, options.numbers, expected)
     return 0
 
 

@@ -160,6 +160,13 @@ def pools(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(members)) for name, members in found.items()}
 
 
+def main_pools(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
+    """Pools of headlines, plots, costs and metrics: all objects, and every stratum outside them."""
+    found = pools(records)
+    names = list(found)
+    return {name: found[name] for name in (names[names.index(OBJECTS) :] if OBJECTS in names else names)}
+
+
 def outcomes(
     records: Iterable[Record], quantity: str, expected: Sequence[str] = ()
 ) -> dict[Setting, dict[str, Outcome]]:
