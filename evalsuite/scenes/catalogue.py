@@ -75,6 +75,7 @@ class SceneEntry:
             return read_scene(folder) if origin is not None and origin.matches(self.origin(protocol)) else None
         except BadDataError as error:
             suites = [name for name in SUITES if self.id in SUITES[name].scenes]
+            suites.sort(key=lambda name: SUITES[name].of(self.id).protocol_name != protocol.name)
             remedy = f"run `evalsuite prepare {suites[0]}`" if suites else f"delete {folder}"
             raise BadDataError(f"{error}: {remedy}") from error
 

@@ -14,9 +14,11 @@ from mirror_server import Web
 
 from evalsuite import cli
 from evalsuite.cli import main
+from evalsuite.core.protocol import Protocol
 from evalsuite.fetch.fetching import Source, fetch
 from evalsuite.fetch.listing import size_text
 from evalsuite.fetch.manifest import Item, Manifest, load_manifest
+from evalsuite.scenes.catalogue import SCENES
 from evalsuite.scenes.colmap import read_model
 from evalsuite.scenes.gso import locate
 from evalsuite.scenes.meshes import load_mesh
@@ -155,8 +157,13 @@ def test_sizes(count: int, text: str) -> None:
 
 
 @pytest.mark.data
-def test_a_real_scan_and_a_real_capture_come_over_http_as_from_a_folder(web: Web, tmp_path: Path) -> None:
-    """Cut connections and a busy server on the way; the same bytes, by hash, as copied from the mirror's folder."""
+def test_a_real_scan_and_a_real_capture_come_over_http_as_from_a_folder(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut connections and a busy server on the way; the same bytes, by hash, as copied from the mirror's folder.
+
+    So a scene is prepared from what came over HTTP as it is from the mirror: its origin is the same.
+    """
     mirror = Path(os.environ["EVALSUITE_MIRROR"])
     items = load_manifest().select(["gso/Dino_3", "captures/beer"])
     by_folder = fetch(items, Source(tmp_path / "copied", mirror=str(mirror)))
@@ -175,5 +182,10 @@ def test_a_real_scan_and_a_real_capture_come_over_http_as_from_a_folder(web: Web
         assert not isinstance(copied, Exception)
         assert served.entry.content == copied.entry.content
     assert web.count("/captures/beer.zip") == 3
+    scenes = ("gso.dino-3", "capture.beer")
+    in_mirror = [SCENES[scene].origin(Protocol("p")) for scene in scenes]
+    monkeypatch.setenv("EVALSUITE_MIRROR", str(tmp_path / "served"))
+    assert [SCENES[scene].origin(Protocol("p")) for scene in scenes] == in_mirror
+    assert all(origin.source for origin in in_mirror)
     assert len(load_mesh(tmp_path / "served/gso/Dino_3/meshes/model.obj").faces) > 1000
     assert len(read_model(tmp_path / "served/captures/beer/sparse/0").images) == 71

@@ -18,7 +18,7 @@ from PIL import Image
 
 from evalsuite.core.conventions import opencv_from_opengl
 from evalsuite.core.errors import BadDataError, ShapeError
-from evalsuite.core.protocol import CaptureRule, Protocol, Rig
+from evalsuite.core.protocol import PROTOCOLS, CaptureRule, Protocol, Rig
 from evalsuite.core.types import Cameras, Mesh, Points, Scene, Views
 from evalsuite.scenes import catalogue, prepared
 from evalsuite.scenes.captures import load_transforms
@@ -169,6 +169,13 @@ def entry(castle: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sce
 
 def _folder() -> Path:
     return Path("data/prepared/tiny/smoke.castle")
+
+
+def test_the_command_is_of_the_suite_that_has_this_protocol(tmp_path: Path) -> None:
+    (tmp_path / "gso.dino-3").mkdir()
+    for protocol, suite in (("object-128", "scan"), ("object-256", "paper")):
+        with pytest.raises(BadDataError, match=f"evalsuite prepare {suite}"):
+            SCENES["gso.dino-3"].prepared(tmp_path / "gso.dino-3", PROTOCOLS[protocol])
 
 
 def _calls(entry: SceneEntry) -> int:
