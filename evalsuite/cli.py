@@ -18,8 +18,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from evalsuite.core.errors import EvalsuiteError, OptionError
 from evalsuite.core.machine import device_class, fingerprint
 from evalsuite.core.mirror import DATA, mirror
+from evalsuite.core.protocol import Protocol
 from evalsuite.core.suites import Suite
-from evalsuite.core.types import Scene, Views
+from evalsuite.core.types import Views
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection, find_suite, select
@@ -33,6 +34,7 @@ from evalsuite.models.lgm.config import TRAINABLE
 from evalsuite.models.lgm.training import TrainingData, TrainSettings, load_objects, train_on
 from evalsuite.models.lgm.weights import MINI_PATH, weights_path
 from evalsuite.records.store import RecordStore
+from evalsuite.report.numbers import write_numbers
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, stratum_table
 from evalsuite.scenes.catalogue import PREPARED, SCENES
@@ -81,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument("--seeds", nargs="*", type=int, default=[], help="seeds that `noise` has run")
     approval.add_argument("--noise", type=Path, help="folder that `noise` had as --out (default: that of --out)")
     approval.add_argument("--golden", default="golden", type=Path)
-    command("report", _report, "print the tables and write the page from records")
+    report = command("report", _report, "print the tables and write the page from records")
+    report.add_argument("--numbers", type=Path, help="folder for means and Pareto curve, in files that DVC shows")
     preparation = commands.add_parser("prepare", help="bring every scene of a suite into its prepared form")
     preparation.set_defaults(command=_prepare)
     preparation.add_argument("suite", help="smoke, scan, captures, ...")
@@ -175,7 +178,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _noise(options: argparse.Namespace) -> int:
-    own = sorted(set(options.seeds) & set(_suite(options).protocol.seeds))
+    own = sorted(set(options.seeds) & {t.seed for t in _suite(options).trajectories()})
     if own:
         raise OptionError(f"seed {own[0]} is the one the suite itself runs; choose others to measure its spread")
     _store(options).root.mkdir(parents=True, exist_ok=True)
@@ -239,6 +242,8 @@ def _report(options: argparse.Namespace) -> int:
     console.print(case_table(records))
     console.print(stratum_table(records))
     print(write_page(store.root, options.out / "report", expected))
+    if options.numbers:
+        write_numbers(records, options.numbers, expected)
     return 0
 
 
@@ -254,16 +259,16 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _scenes(options: argparse.Namespace) -> int:
     suite = _suite(options)
-    held = {name: _contents(SCENES[name].load(suite.protocol)) for name in suite.scenes}
-    _write_json(options.out / "scenes.json", {"protocol_hash": suite.protocol.hash, "scenes": held})
+    held = {name: _contents(name, suite.of(name).protocol) for name in suite.scenes}
+    _write_json(options.out / "scenes.json", held)
     for name, contents in held.items():
         notes = "".join(f"; {note}" for note in contents["notes"])
         print(f"{name}: {contents['capture']} capture and {contents['heldout']} held-out views{notes}")
     return 0
 
 
-def _contents(scene: Scene) -> dict[str, Any]:
-    digest = hashlib.sha256()
+def _contents(name: str, protocol: Protocol) -> dict[str, Any]:
+    scene, digest = SCENES[name].load(protocol), hashlib.sha256()
 
     def add(views: Views) -> None:
         for tensor in (views.rgb, views.alpha, views.cameras.cam_from_world, views.cameras.focal_px):
@@ -273,6 +278,7 @@ def _contents(scene: Scene) -> dict[str, Any]:
     for views in (scene.inputs, scene.capture, scene.heldout):
         add(views)
     return {
+        "protocol_hash": protocol.hash,
         "stratum": scene.stratum,
         "capture": len(scene.capture),
         "heldout": len(scene.heldout),

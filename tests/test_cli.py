@@ -41,7 +41,10 @@ def png(tmp_path: Path) -> bytes:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run", "--suite", "smok"), "unknown suite 'smok'; known: captures, scan, smoke. Did you mean 'smoke'?"),
+        (
+            ("run", "--suite", "smok"),
+            "unknown suite 'smok'; known: captures, paper, scan, smoke. Did you mean",
+        ),
         (("run", "--scene", "smoke.chiar"), "Did you mean 'smoke.chair'?"),
         (("run", "--model", "lgm-large"), "unknown model 'lgm-large'; known: lgm-big, lgm-mini"),
         (("run", "--arm", "warm"), "unknown arm 'warm'; known: a, b, c"),

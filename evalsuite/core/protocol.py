@@ -50,11 +50,12 @@ class CaptureRule:
     """How a real capture is split and scaled.
 
     Attributes:
-        long_side: images are reduced (area-averaged) until their longer side has this many pixels.
+        long_side: images are reduced (area-averaged) until their longer side has this many pixels; None: they stay
+            as the publisher reduced them (the catalogue names his folder), which is how published numbers are made.
         heldout_every: every k-th image, sorted by name, is held out (3DGS and Mip-NeRF 360 use 8).
     """
 
-    long_side: int = 320
+    long_side: int | None = 320
     heldout_every: int = 8
     inputs: int = 4
 
@@ -90,3 +91,9 @@ class Protocol:
 
 PROTOCOLS: Registry[Protocol] = Registry("protocol")
 PROTOCOLS.add("object-128", Protocol("object-128"))
+
+
+# one ladder for both protocols of suite `paper`: a table has one row per N
+_paper = Protocol("object-256", Rig(256), steps_b=(0, 50, 200, 1000, 3000), steps_c=(50, 200, 1000, 3000, 30_000))
+PROTOCOLS.add("object-256", _paper)
+PROTOCOLS.add("capture-published", dataclasses.replace(_paper, name="capture-published", capture=CaptureRule(None)))

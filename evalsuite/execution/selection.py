@@ -60,14 +60,13 @@ def select(
             raise UnknownNameError(f"scene of suite {chosen.name!r}", scene, chosen.scenes)
     for arm in arms:
         _ = ARMS[arm]
-    ladder = sorted({*chosen.protocol.steps_b, *chosen.protocol.steps_c})
+    expected = chosen.trajectories()
+    ladder = sorted({n for t in expected if t.budget for n in t.steps})
     odd = [n for n in steps if n not in ladder]
     if odd:
         raise OptionError(
-            f"N={odd[0]} is not on the ladder of protocol {chosen.protocol.name!r}; choose from "
-            f"{', '.join(map(str, ladder))}"
+            f"N={odd[0]} is not on the ladder of suite {chosen.name!r}; choose from {', '.join(map(str, ladder))}"
         )
-    expected = chosen.trajectories()
     picked = [
         replace(t, steps=kept, seed=seed)
         for t in expected

@@ -19,7 +19,7 @@ from evalsuite.arms.procedures import ARMS
 from evalsuite.core.cases import Trajectory
 from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import look_at, orbit_position
-from evalsuite.core.errors import EvalsuiteError, Status
+from evalsuite.core.errors import EvalsuiteError, MissingDataError, Status
 from evalsuite.core.machine import commit, fingerprint, source_hash
 from evalsuite.core.memory import peak_bytes, reset_peak
 from evalsuite.core.suites import Suite
@@ -47,7 +47,7 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
     Raises:
         UnknownNameError: a scene, arm or recipe that does not exist: a mistake in the suite, not a failed case.
     """
-    arm, recipe = ARMS[trajectory.arm], RECIPES[suite.recipe]
+    arm, recipe, suite = ARMS[trajectory.arm], RECIPES[suite.recipe], suite.of(trajectory.scene)
     blank = blank_record(trajectory, suite)
     pending = {case.steps: replace(blank, case=case.id, steps=case.steps) for case in trajectory.cases}
     clock = Clock()
@@ -79,7 +79,10 @@ def finished(trajectory: Trajectory, suite: Suite, store: RecordStore) -> bool:
     """Whether every case has an ``ok`` record made by exactly this code, protocol, recipe and these weights."""
     wanted = _identity(blank_record(trajectory, suite), weights="")
     if trajectory.arm in NETWORK_ARMS:
-        wanted = {**wanted, "weights": _weights_hash(suite.model, suite.weights)}
+        try:
+            wanted = {**wanted, "weights": _weights_hash(suite.model, suite.weights)}
+        except MissingDataError:  # becomes the record's reason when the trajectory runs
+            return False
     records = [store.read(case.id) for case in trajectory.cases]
     return all(record is not None and record.status == "ok" and _identity(record) == wanted for record in records)
 
@@ -113,7 +116,7 @@ def _checkpoints(
 
 def blank_record(trajectory: Trajectory, suite: Suite) -> Record:
     """Record of a case with identity and provenance but no result; ``case`` and ``steps`` are still to be filled."""
-    recipe = RECIPES[suite.recipe]
+    recipe, suite = RECIPES[suite.recipe], suite.of(trajectory.scene)
     optimised = trajectory.budget is not None
     return Record(
         case="",

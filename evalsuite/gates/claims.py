@@ -102,16 +102,16 @@ def judge(claim: Claim, records: Iterable[Record]) -> ClaimResult:
     """Test a claim on all scenes that have both cases with a value.
 
     Raises:
-        NotComparableError: the records were made under different protocols.
+        NotComparableError: records of the claim's strata were made under different protocols.
     """
-    records = list(records)
+    records = [record for record in records if record.stratum in claim.strata]
     hashes = sorted({record.protocol_hash for record in records})
     if len(hashes) > 1:
         raise NotComparableError(f"records of protocols {', '.join(hashes)} side by side, expected one: run all again")
     values: dict[str, dict[str, float]] = {}
     for record in records:
         value = record.value(claim.metric)
-        if record.stratum in claim.strata and value is not None:
+        if value is not None:
             values.setdefault(record.scene, {})[record.case.split("/")[1]] = value
     pairs = {
         scene: cases[claim.better] - cases[claim.worse]

@@ -30,12 +30,11 @@ from evalsuite.report.crossover import (
 from evalsuite.report.plots import psnr_against_seconds, psnr_against_steps
 from evalsuite.report.tables import (
     NOT_RUN,
-    OBJECTS,
     Row,
     case_rows,
     check_comparable,
+    main_pools,
     number,
-    pools,
     scene_count,
     stratum_cells,
 )
@@ -128,7 +127,7 @@ def write_page(store_root: Path, out: Path, expected: Sequence[str], training_se
         counts=Counter(row.status if row.status in ("ok", NOT_RUN) else "failed" for row in rows),
         total=len(rows),
         warnings=_warnings(records, rows),
-        headlines=_headlines(trades, _main_pools(records)),
+        headlines=_headlines(trades, main_pools(records)),
         tables=[_trade_table(trades), _scene_trade_table(scene_trades(records, expected))],
         strata=[TextTable(title, *stratum_cells(records, key, n, expected)) for key, title, n in STRATUM_TABLES],
         figures=_write_figures(records, out),
@@ -274,18 +273,11 @@ def _scene_trade_table(trades: Iterable[SceneTrade]) -> TextTable:
     return TextTable("By scene", header, rows)
 
 
-def _main_pools(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
-    """Pools of headlines, plots and costs: all objects, and every stratum outside them."""
-    found = pools(records)
-    names = list(found)
-    return {name: found[name] for name in (names[names.index(OBJECTS) :] if OBJECTS in names else names)}
-
-
 def _write_figures(records: Sequence[Record], out: Path) -> list[Picture]:
     """Save every plot beside the page."""
     budgets = [budget for budget in BUDGETS if any(record.budget == budget for record in records)]
     pictures = []
-    for pool, scenes in _main_pools(records).items():
+    for pool, scenes in main_pools(records).items():
         for against, draw in (("steps", psnr_against_steps), ("seconds", psnr_against_seconds)):
             for budget in budgets:
                 name = f"psnr-{against}-{budget}-{pool}.png"
@@ -299,7 +291,7 @@ def _write_figures(records: Sequence[Record], out: Path) -> list[Picture]:
 def _costs(records: Sequence[Record], training_seconds: float, expected: Sequence[str]) -> list[TextTable]:
     header = ("arm", "seconds per asset", *(f"h at {volume:,}" for volume in VOLUMES), "break-even, assets")
     tables = []
-    for pool, scenes in _main_pools(records).items():
+    for pool, scenes in main_pools(records).items():
         for budget in BUDGETS:
             costs = cost_table(records, budget, scenes, training_seconds, expected)
             # The last row is C's final checkpoint: without its seconds there is no rival to break even with.

@@ -128,15 +128,17 @@ def check_comparable(records: Iterable[Record]) -> None:
     """Refuse records that must not stand side by side.
 
     Raises:
-        NotComparableError: two protocols, or two recipes under one scene and budget.
+        NotComparableError: two protocols among objects or among unbounded scenes (the two are never pooled), or two
+            recipes under one scene and budget.
     """
-    protocols: dict[str, str] = {}
+    protocols: dict[bool, dict[str, str]] = {}
     recipes: dict[tuple[str, str | None], dict[str, str]] = {}
     for record in records:
-        protocols.setdefault(record.protocol_hash, record.case)
+        protocols.setdefault(record.stratum == UNBOUNDED, {}).setdefault(record.protocol_hash, record.case)
         if record.arm in ("b", "c"):
             recipes.setdefault((record.scene, record.budget), {}).setdefault(record.recipe_hash, record.case)
-    for kind, seen in (("protocol", protocols), *(("recipe", found) for found in recipes.values())):
+    groups = [("protocol", found) for found in protocols.values()] + [("recipe", found) for found in recipes.values()]
+    for kind, seen in groups:
         if len(seen) > 1:
             found = ", ".join(f"{key} ({case})" for key, case in seen.items())
             raise NotComparableError(
@@ -156,6 +158,13 @@ def pools(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
         found[OBJECTS] = set().union(*found.values())
     found |= {stratum: scenes[stratum] for stratum in (UNBOUNDED, *others) if stratum in scenes}
     return {name: tuple(sorted(members)) for name, members in found.items()}
+
+
+def main_pools(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
+    """Pools of headlines, plots, costs and metrics: all objects, and every stratum outside them."""
+    found = pools(records)
+    names = list(found)
+    return {name: found[name] for name in (names[names.index(OBJECTS) :] if OBJECTS in names else names)}
 
 
 def outcomes(

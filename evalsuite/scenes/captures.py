@@ -2,9 +2,10 @@
 
 All loaders treat the images alike: remove the lens distortion (cut so that no border is blank), cut every view,
 centred, to the capture's median aspect, and area-average it to one size whose longer side is
-``protocol.capture.long_side``. Each view keeps its own focal length and centre. The world is only rotated (mean
-camera up becomes +y), never scaled or moved: the scene's ``centre`` and ``radius`` say where it is. Photographs fill
-the frame; the background is black, as in 3DGS. NeRF's synthetic images keep their alpha and the protocol's background.
+``protocol.capture.long_side`` (None: they keep theirs). Each view keeps its own focal length and centre. The world is
+only rotated (mean camera up becomes +y), never scaled or moved: the scene's ``centre`` and ``radius`` say where it is.
+Photographs fill the frame; the background is black, as in 3DGS. NeRF's synthetic images keep their alpha and the
+protocol's background.
 
 Poses and points come from a structure-from-motion run that saw the held-out images too, as in every published protocol.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -101,13 +103,13 @@ def load_capture(root: Path, scene_id: str, protocol: Protocol) -> Scene:
     return load_transforms(root, scene_id, protocol)
 
 
-def capture_files(root: Path) -> tuple[tuple[str, Path], ...]:
-    """Name and place of every file of a capture that `load_capture` may read."""
-    paths = [*root.glob("transforms*.json"), *(path for part in _PARTS for path in (root / part).rglob("*"))]
+def capture_files(root: Path, parts: Sequence[str] = _PARTS) -> tuple[tuple[str, Path], ...]:
+    """Name and place of every file of a capture that `load_capture` may read, or of those in other folders of it."""
+    paths = [*root.glob("transforms*.json"), *(path for part in parts for path in (root / part).rglob("*"))]
     return tuple((path.relative_to(root).as_posix(), path) for path in sorted(paths) if path.is_file())
 
 
-def load_colmap(root: Path, scene_id: str, protocol: Protocol) -> Scene:
+def load_colmap(root: Path, scene_id: str, protocol: Protocol, images: str = "images") -> Scene:
     """A capture with ``images/`` and a COLMAP model, binary or text, in ``sparse/0``.
 
     Points seen by fewer than two capture images are dropped: what only held-out images saw reaches no arm.
@@ -116,6 +118,7 @@ def load_colmap(root: Path, scene_id: str, protocol: Protocol) -> Scene:
         root: folder of the capture.
         scene_id: id of the scene.
         protocol: its ``capture`` rule gives size, split and number of inputs.
+        images: folder of the images, which may be smaller than the model's cameras (``images_2``, ``images_4``).
 
     Raises:
         MissingDataError: no model, or none of its images on disk.
@@ -124,7 +127,7 @@ def load_colmap(root: Path, scene_id: str, protocol: Protocol) -> Scene:
     """
     model = read_model(root / "sparse" / "0")
     names = _unique(root, sorted(image.name for image in model.images.values() if image.has_pose))
-    present, notes = _present(root, {name: root / "images" / name for name in names})
+    present, notes = _present(root, {name: root / images / name for name in names})
     by_name = {image.name: image for image in model.images.values()}
     photos = [
         _Photo(name, path, by_name[name].camera, _square(by_name[name].cam_from_world().matrix()))
@@ -349,15 +352,16 @@ def _farthest(offsets: Float[np.ndarray, "V 3"], count: int) -> list[int]:
     return sorted(taken)
 
 
-def _views(photos: list[_Photo], poses: Float[np.ndarray, "V 4 4"], long_side: int, alpha: bool) -> Views:
+def _views(photos: list[_Photo], poses: Float[np.ndarray, "V 4 4"], long_side: int | None, alpha: bool) -> Views:
     """Decode, undistort, cut and reduce; nothing is ever enlarged."""
     full = [_camera_of_file(photo) for photo in photos]
     blocks = [block_size(camera, long_side) for camera in full]
     lenses = [block_camera(camera, block) for camera, block in zip(full, blocks, strict=True)]
     plain = [pinhole_camera(lens) for lens in lenses]
     aspect = float(np.median([camera.width / camera.height for camera in plain]))
-    long_side = min(long_side, *(_long_side(centred_box(c.width, c.height, aspect)) for c in plain))
-    size = max(1, round(long_side * min(1.0, aspect))), max(1, round(long_side / max(1.0, aspect)))
+    whole = min(_long_side(centred_box(c.width, c.height, aspect)) for c in plain)
+    side = whole if long_side is None else min(long_side, whole)
+    size = max(1, round(side * min(1.0, aspect))), max(1, round(side / max(1.0, aspect)))
     boxes = [centred_box(c.width, c.height, size[0] / size[1]) for c in plain]  # the rounded aspect: square pixels
     images, focal, centre = [], [], []
     for photo, block, lens, camera, box in zip(photos, blocks, lenses, plain, boxes, strict=True):
@@ -374,7 +378,7 @@ def _views(photos: list[_Photo], poses: Float[np.ndarray, "V 4 4"], long_side: i
     )
     planes = np.array(images)
     if not alpha:
-        return Views(torch.from_numpy(planes[:, 0]).float() / 255, None, cameras)
+        return Views(torch.from_numpy(planes[:, 0]).float().div_(255), None, cameras)  # gigabytes: no copy
     coverage = planes[:, 1, ..., 0]
     straight = np.rint(planes[:, 0] * (255 / np.maximum(coverage, 1))[..., None]).clip(0, 255)
     return Views(torch.from_numpy(straight).float() / 255, torch.from_numpy(coverage).float() / 255, cameras)

@@ -12,9 +12,9 @@ from evalsuite.core.errors import BadDataError, MissingDataError
 from evalsuite.core.mirror import places
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.registry import Registry
-from evalsuite.core.suites import Suite
+from evalsuite.core.suites import Part, Suite
 from evalsuite.core.types import Scene
-from evalsuite.scenes.captures import capture_files, load_capture
+from evalsuite.scenes.captures import capture_files, load_capture, load_colmap
 from evalsuite.scenes.gso import SCANS, gso_scene, scan_files
 from evalsuite.scenes.meshes import normalised
 from evalsuite.scenes.prepared import Origin, origin_of, read_origin, read_scene
@@ -22,6 +22,15 @@ from evalsuite.scenes.procedural import KINDS, procedural_mesh
 from evalsuite.scenes.rig import object_scene
 
 _PROCEDURAL_SEED = 1
+MIPNERF360 = {
+    "room": "images_2",
+    "counter": "images_2",
+    "kitchen": "images_2",
+    "bonsai": "images_2",
+    "garden": "images_4",
+}
+"""Scenes of Mip-NeRF 360 in suite `paper`, and the publisher's reduced images that published numbers are made of."""
+
 PREPARED = Path("prepared")
 """Where prepared scenes lie below a mirror and below ``data``: one folder per protocol, in it one per scene."""
 
@@ -66,6 +75,7 @@ class SceneEntry:
             return read_scene(folder) if origin is not None and origin.matches(self.origin(protocol)) else None
         except BadDataError as error:
             suites = [name for name in SUITES if self.id in SUITES[name].scenes]
+            suites.sort(key=lambda name: SUITES[name].of(self.id).protocol_name != protocol.name)
             remedy = f"run `evalsuite prepare {suites[0]}`" if suites else f"delete {folder}"
             raise BadDataError(f"{error}: {remedy}") from error
 
@@ -101,6 +111,26 @@ def _locate_capture(name: str) -> Path:
     )
 
 
+def _mipnerf360(name: str, protocol: Protocol) -> Scene:
+    return load_colmap(_locate_mipnerf360(name), f"mipnerf360.{name}", protocol, MIPNERF360[name])
+
+
+def _files_of_mipnerf360(name: str) -> tuple[tuple[str, Path], ...]:
+    return capture_files(_locate_mipnerf360(name), (MIPNERF360[name], "sparse/0"))
+
+
+def _locate_mipnerf360(name: str) -> Path:
+    folders = places(Path("mipnerf360") / name)
+    for folder in folders:
+        if (folder / MIPNERF360[name]).is_dir():
+            return folder
+    raise MissingDataError(
+        f"{MIPNERF360[name]} of {name} is not in {' nor in '.join(map(str, folders))}; expected it and sparse/0 there, "
+        "as the publisher packs them; run: evalsuite fetch mipnerf360, or set EVALSUITE_MIRROR to a folder that holds "
+        f"mipnerf360/{name}"
+    )
+
+
 SCENES: Registry[SceneEntry] = Registry("scene")
 for _kind, _stratum in KINDS.items():
     SCENES.add(f"smoke.{_kind}", SceneEntry(f"smoke.{_kind}", _stratum, partial(_procedural, _kind)))
@@ -109,8 +139,23 @@ for _id, (_, _stratum) in SCANS.items():
 for _name in ("beer", "fox", "bonsai"):
     _make, _files = partial(_capture, _name), partial(_files_of_capture, _name)
     SCENES.add(f"capture.{_name}", SceneEntry(f"capture.{_name}", "unbounded", _make, _files))
+for _name in MIPNERF360:
+    _make, _files = partial(_mipnerf360, _name), partial(_files_of_mipnerf360, _name)
+    SCENES.add(f"mipnerf360.{_name}", SceneEntry(f"mipnerf360.{_name}", "unbounded", _make, _files))
 
 SUITES: Registry[Suite] = Registry("suite")
 SUITES.add("smoke", Suite("smoke", tuple(f"smoke.{kind}" for kind in KINDS)))
 SUITES.add("scan", Suite("scan", tuple(SCANS)))
 SUITES.add("captures", Suite("captures", ("capture.beer", "capture.fox"), floors=("mean-colour",)))
+_unbounded = tuple(f"mipnerf360.{name}" for name in MIPNERF360)
+SUITES.add(
+    "paper",
+    Suite(
+        "paper",
+        (*SCANS, *_unbounded),
+        "object-256",
+        model="lgm-big",
+        recipe="3dgs-30k",
+        parts=(Part(_unbounded, "capture-published", ("mean-colour",)),),
+    ),
+)

@@ -37,9 +37,11 @@ def image_size(path: Path) -> tuple[int, int]:
         raise _unreadable(path, error) from error
 
 
-def block_size(camera: pycolmap.Camera, long_side: int) -> int:
+def block_size(camera: pycolmap.Camera, long_side: int | None) -> int:
     """Side in pixels of the blocks a photograph may be averaged over before undistortion; 1 for a pinhole camera."""
-    return 1 if _is_pinhole(camera) else max(1, max(camera.width, camera.height) // (2 * long_side))
+    if long_side is None or _is_pinhole(camera):
+        return 1
+    return max(1, max(camera.width, camera.height) // (2 * long_side))
 
 
 def block_camera(camera: pycolmap.Camera, block: int) -> pycolmap.Camera:
@@ -120,6 +122,8 @@ def area_average(image: UInt8[np.ndarray, "H W 3"], box: Box, size: tuple[int, i
         box: part of the source to show.
         size: target width and height; no larger than the box, or the result is nearest-neighbour like.
     """
+    if size == (image.shape[1], image.shape[0]) and np.allclose(box, (0, 0, *size)):
+        return image
     left, top, right, bottom = box
     rows = _overlaps(image.shape[0], top, bottom, size[1])
     columns = _overlaps(image.shape[1], left, right, size[0])

@@ -37,7 +37,7 @@ def prepare(suite_name: str, root: Path, workers: int | None = None) -> Iterator
     """Prepare the scenes of a suite below ``root``, one after another as they are finished.
 
     Args:
-        suite_name: a registered suite; its protocol names the folder below ``root``.
+        suite_name: a registered suite; its scenes' protocols name the folders below ``root``.
         root: e.g. ``data/prepared``, where scenes are looked for.
         workers: processes; None means one per core, 1 works in this process.
 
@@ -57,7 +57,7 @@ def prepare(suite_name: str, root: Path, workers: int | None = None) -> Iterator
 
 
 def _prepare_scene(scene_id: str, suite_name: str, root: Path) -> Preparation:
-    start, protocol, entry = time.perf_counter(), SUITES[suite_name].protocol, SCENES[scene_id]
+    start, protocol, entry = time.perf_counter(), SUITES[suite_name].of(scene_id).protocol, SCENES[scene_id]
     folder = root / protocol.name / scene_id
     try:
         try:

@@ -16,7 +16,9 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -40,6 +42,9 @@ SCHEMA = 1
 _FACTS = "scene.json"
 _LIBRARIES = ("embreex", "numpy", "pillow", "pycolmap", "scipy", "torch", "trimesh")
 """What can change a pixel without a change of this package."""
+
+_ABANDONED_SECONDS = 86_400.0
+"""Age of a folder in the making that nobody can still be at work on; the slowest scene takes minutes."""
 
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError)
 
@@ -103,10 +108,14 @@ def read_origin(folder: Path) -> Origin | None:
 def write_scene(scene: Scene, origin: Origin, folder: Path) -> None:
     """Write a scene; the folder appears whole or not at all, in place of an earlier one.
 
+    What a process that was killed at it left behind is removed once it is a day old: until then, another process may
+    be writing there.
+
     Raises:
         ShapeError: an image or a colour is not a multiple of 1/255.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder)
     # a dot in front: nobody takes a folder in the making for a scene
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -273,6 +282,13 @@ def _read_mesh(path: Path) -> Mesh | None:
         return None
     mesh = load_mesh(path)
     return Mesh(mesh.vertices, mesh.faces)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for draft in folder.parent.glob(f".{folder.name}.*"):
+        with suppress(FileNotFoundError):  # another process was quicker
+            if time.time() - draft.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(draft)
 
 
 def _replace(fresh: Path, folder: Path) -> None:

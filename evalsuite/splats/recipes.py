@@ -63,3 +63,5 @@ class Recipe:
 
 RECIPES: Registry[Recipe] = Registry("recipe")
 RECIPES.add("3dgs", Recipe("3dgs"))
+RECIPES.add("3dgs-30k", Recipe("3dgs-30k", horizon=30_000, refine_stop=15_000, cap=1_000_000))
+"""As published, but for the cap: for GPUs, and for scenes that 3,000 steps do not bring to convergence."""

@@ -215,6 +215,20 @@ def test_finished_needs_the_same_code_protocol_and_status(store: RecordStore, mo
     assert not finished(C, SUITE, store)
 
 
+def test_missing_weights_are_the_cases_reason_not_the_end_of_a_resumed_run(
+    store: RecordStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
+    a, suite = Trajectory("tiny.blob", "a", None, (0,)), SUITE.with_network("lgm-big", None)
+    assert not finished(a, suite, store)
+    run_trajectory(a, suite, store, "cpu")
+    record = store.read("tiny.blob/a")
+    assert record is not None
+    assert record.status == "missing-data"
+    assert "evalsuite fetch lgm" in record.reason
+
+
 def test_resume_keeps_finished_cases_and_a_fresh_run_does_not(store: RecordStore) -> None:
     run_trajectory(C, SUITE, store, "cpu")
     stamp = store.path("tiny.blob/c-capture-n4").stat().st_mtime_ns

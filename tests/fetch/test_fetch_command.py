@@ -14,9 +14,11 @@ from mirror_server import Web
 
 from evalsuite import cli
 from evalsuite.cli import main
+from evalsuite.core.protocol import Protocol
 from evalsuite.fetch.fetching import Source, fetch
 from evalsuite.fetch.listing import size_text
 from evalsuite.fetch.manifest import Item, Manifest, load_manifest
+from evalsuite.scenes.catalogue import SCENES
 from evalsuite.scenes.colmap import read_model
 from evalsuite.scenes.gso import locate
 from evalsuite.scenes.meshes import load_mesh
@@ -91,6 +93,31 @@ def test_from_a_web_mirror(
     assert "gso/Dino_3: present, 11 B in 2 files; sha256" in capsys.readouterr().out
 
 
+SCENE_360 = (
+    *("images/_DSC1.JPG", "images_2/_DSC1.JPG", "images_4/_DSC1.JPG", "images_8/_DSC1.JPG", "poses_bounds.npy"),
+    *(f"sparse/0/{part}.bin" for part in ("cameras", "images", "points3D")),
+)
+"""One scene as the publisher of Mip-NeRF 360 packs it."""
+
+
+def test_of_mip_nerf_360_only_the_studys_part_is_unpacked(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, web: Web
+) -> None:
+    scenes = ("bicycle", "bonsai", "counter", "garden", "kitchen", "room", "stump")
+    files = {f"{scene}/{name}": f"{scene} {name}".encode() for scene in scenes for name in SCENE_360}
+    web.files["/mipnerf360/360_v2.zip"] = packed({"flowers.txt": b"see the other archive", **files})
+    web.faults["/mipnerf360/360_v2.zip"] = [-700, 503]
+    monkeypatch.setenv("EVALSUITE_MIRROR", web.url)
+    assert main(["fetch", "mipnerf360"]) == 0
+    assert "mipnerf360/360_v2: from the mirror" in capsys.readouterr().out
+    root = Path("data/mipnerf360")
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    indoors = {f"{scene}/images_2/_DSC1.JPG" for scene in ("bonsai", "counter", "kitchen", "room")}
+    models = {f"{scene}/{name}" for scene in set(scenes) - {"bicycle", "stump"} for name in SCENE_360[5:]}
+    assert found == indoors | models | {"garden/images_4/_DSC1.JPG"}
+    assert all((root / name).read_bytes() == files[name] for name in found)
+
+
 def test_from_the_publisher_with_the_hash_to_commit(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, web: Web
 ) -> None:
@@ -130,8 +157,13 @@ def test_sizes(count: int, text: str) -> None:
 
 
 @pytest.mark.data
-def test_a_real_scan_and_a_real_capture_come_over_http_as_from_a_folder(web: Web, tmp_path: Path) -> None:
-    """Cut connections and a busy server on the way; the same bytes, by hash, as copied from the mirror's folder."""
+def test_a_real_scan_and_a_real_capture_come_over_http_as_from_a_folder(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut connections and a busy server on the way; the same bytes, by hash, as copied from the mirror's folder.
+
+    So a scene is prepared from what came over HTTP as it is from the mirror: its origin is the same.
+    """
     mirror = Path(os.environ["EVALSUITE_MIRROR"])
     items = load_manifest().select(["gso/Dino_3", "captures/beer"])
     by_folder = fetch(items, Source(tmp_path / "copied", mirror=str(mirror)))
@@ -150,5 +182,10 @@ def test_a_real_scan_and_a_real_capture_come_over_http_as_from_a_folder(web: Web
         assert not isinstance(copied, Exception)
         assert served.entry.content == copied.entry.content
     assert web.count("/captures/beer.zip") == 3
+    scenes = ("gso.dino-3", "capture.beer")
+    in_mirror = [SCENES[scene].origin(Protocol("p")) for scene in scenes]
+    monkeypatch.setenv("EVALSUITE_MIRROR", str(tmp_path / "served"))
+    assert [SCENES[scene].origin(Protocol("p")) for scene in scenes] == in_mirror
+    assert all(origin.source for origin in in_mirror)
     assert len(load_mesh(tmp_path / "served/gso/Dino_3/meshes/model.obj").faces) > 1000
     assert len(read_model(tmp_path / "served/captures/beer/sparse/0").images) == 71

@@ -10,7 +10,7 @@ import pytest
 from evalsuite.core.errors import SchemaError, UnknownNameError
 from evalsuite.fetch.manifest import Item, load_manifest
 from evalsuite.models.lgm.weights import PUBLIC_FILES
-from evalsuite.scenes.catalogue import SUITES
+from evalsuite.scenes.catalogue import MIPNERF360, SUITES
 from evalsuite.scenes.gso import SCANS
 
 MANIFEST = load_manifest()
@@ -41,6 +41,8 @@ def test_every_scan_and_capture_of_the_suites_is_there() -> None:
     captures = {scene.removeprefix("capture.") for scene in SUITES["captures"].scenes}
     assert captures <= {key.removeprefix("captures/") for key in MANIFEST.items}
     assert set(SUITES) <= set(MANIFEST.sets)
+    kept = MANIFEST.items["mipnerf360/360_v2"].keep
+    assert set(kept) == {f"{name}/{part}/*" for name, images in MIPNERF360.items() for part in (images, "sparse/0")}
     assert MANIFEST.items[f"lgm/{PUBLIC_FILES['lgm-big']}"].to.parent == PurePosixPath("weights/lgm")
 
 

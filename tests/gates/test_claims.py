@@ -182,6 +182,11 @@ def test_records_of_two_protocols_are_never_paired() -> None:
         judge(CLAIM, records)
 
 
+def test_scenes_of_other_strata_may_have_another_protocol() -> None:
+    rooms = [replace(r, protocol_hash="ba9876543210") for r in pair("room", -9.0, "unbounded")]
+    assert judge(CLAIM, study((1.0,) * 4) + rooms) == judge(CLAIM, study((1.0,) * 4))
+
+
 def test_claims_are_read(tmp_path: Path) -> None:
     path = tmp_path / "claims.toml"
     path.write_text(TOML + TOML.replace('"c-over-b"', '"again"'))

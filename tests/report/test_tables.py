@@ -121,6 +121,11 @@ def test_a_metric_without_a_value_gives_its_own_status() -> None:
 def test_records_of_two_protocols_or_of_two_recipes_are_refused() -> None:
     with pytest.raises(NotComparableError, match="2 protocol hashes"):
         stratum_table([record(), record("s.two", protocol_hash="other")])
+    # unbounded scenes have a protocol of their own in suite `paper`, and no table pools them with objects
+    rooms = [record("s.room", stratum="unbounded", protocol_hash="other"), record("s.hall", stratum="unbounded")]
+    assert len(case_rows([record(), rooms[0]])) == 2
+    with pytest.raises(NotComparableError, match="2 protocol hashes"):
+        case_rows(rooms)
     b, c = record("s.one", "b", "capture", 50), record("s.one", "c", "capture", 50, recipe_hash="other")
     with pytest.raises(NotComparableError, match="2 recipe hashes"):
         case_rows([b, c])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -17,7 +18,7 @@ from PIL import Image
 
 from evalsuite.core.conventions import opencv_from_opengl
 from evalsuite.core.errors import BadDataError, ShapeError
-from evalsuite.core.protocol import CaptureRule, Protocol, Rig
+from evalsuite.core.protocol import PROTOCOLS, CaptureRule, Protocol, Rig
 from evalsuite.core.types import Cameras, Mesh, Points, Scene, Views
 from evalsuite.scenes import catalogue, prepared
 from evalsuite.scenes.captures import load_transforms
@@ -170,6 +171,13 @@ def _folder() -> Path:
     return Path("data/prepared/tiny/smoke.castle")
 
 
+def test_the_command_is_of_the_suite_that_has_this_protocol(tmp_path: Path) -> None:
+    (tmp_path / "gso.dino-3").mkdir()
+    for protocol, suite in (("object-128", "scan"), ("object-256", "paper")):
+        with pytest.raises(BadDataError, match=f"evalsuite prepare {suite}"):
+            SCENES["gso.dino-3"].prepared(tmp_path / "gso.dino-3", PROTOCOLS[protocol])
+
+
 def _calls(entry: SceneEntry) -> int:
     return entry.generate.calls  # type: ignore[attr-defined, no-any-return]
 
@@ -239,6 +247,17 @@ def test_a_crash_leaves_what_was_there(castle: Scene, tmp_path: Path, monkeypatc
     monkeypatch.undo()
     assert same(read_scene(tmp_path / "a"), castle)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_killed_process_left_is_removed_when_nobody_can_be_at_it(castle: Scene, tmp_path: Path) -> None:
+    left = {name: tmp_path / name for name in (".a.killed", ".a.at-work", ".b.killed")}
+    for path in left.values():
+        (path / "images").mkdir(parents=True)
+    for name in (".a.killed", ".b.killed"):
+        long_ago = left[name].stat().st_mtime - prepared._ABANDONED_SECONDS - 1
+        os.utime(left[name], (long_ago, long_ago))
+    write_scene(castle, ORIGIN, tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.at-work", ".b.killed", "a"]
 
 
 def test_two_processes_that_write_at_once_leave_one_whole_scene(

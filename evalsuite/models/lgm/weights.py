@@ -52,8 +52,10 @@ def weights_path(name: str, explicit: Path | None = None) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    source = "train it with evalsuite train" if name == "lgm-mini" else "the hub's ashawkey/LGM"
-    raise MissingDataError(f"no weights of {name} on this machine; put them at {candidates[-1]} (from {source})")
+    remedy = "train it with evalsuite train" if name == "lgm-mini" else "run: evalsuite fetch lgm"
+    raise MissingDataError(
+        f"no weights of {name} on this machine; expected them at {' or '.join(map(str, candidates))}: {remedy}"
+    )
 
 
 def load_lgm(name: str, path: Path | None = None, dtype: torch.dtype = torch.float32) -> LGM:
