@@ -13,7 +13,10 @@ from typing import Any
 
 import torch
 
-VERSIONED = ("torch", "gsplat", "numba", "numpy", "pycolmap", "trimesh", "embreex", "safetensors")
+VERSIONED = (
+    *("torch", "torchvision", "gsplat", "numba", "numpy", "pycolmap", "trimesh", "embreex", "safetensors"),
+    *("flip-evaluator", "lpips"),
+)
 
 
 def device_class() -> str:

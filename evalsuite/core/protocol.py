@@ -78,7 +78,15 @@ class Protocol:
     steps_c: tuple[int, ...] = (50, 200, 1000, 3000)
     seeds: tuple[int, ...] = (0,)
     eight_bit: bool = True
-    metric_versions: tuple[tuple[str, int], ...] = (("alpha-iou", 1), ("psnr", 1), ("psnr-fg", 1), ("ssim", 1))
+    metric_versions: tuple[tuple[str, int], ...] = (
+        ("alpha-iou", 1),
+        ("flip-67", 1),
+        ("lpips-alex", 1),
+        ("lpips-vgg", 1),
+        ("psnr", 1),
+        ("psnr-fg", 1),
+        ("ssim", 1),
+    )
     version: int = 1
 
     @property

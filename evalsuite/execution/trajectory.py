@@ -25,6 +25,7 @@ from evalsuite.core.memory import peak_bytes, reset_peak
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Cameras, Gaussians, Scene, Views
 from evalsuite.metrics.evaluate import evaluate
+from evalsuite.metrics.perceptual import refuse_wrong_backbones
 from evalsuite.models.lgm.weights import weights_path
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
@@ -52,6 +53,7 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
     pending = {case.steps: replace(blank, case=case.id, steps=case.steps) for case in trajectory.cases}
     clock = Clock()
     try:
+        refuse_wrong_backbones()
         if trajectory.arm in NETWORK_ARMS:
             digest = _weights_hash(suite.model, suite.weights)
             pending = {steps: replace(record, weights=digest) for steps, record in pending.items()}

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from evalsuite.core.errors import NonFiniteError, ShapeError
+from evalsuite.core.errors import MissingDataError, NonFiniteError, ShapeError, UnsupportedError
 from evalsuite.core.types import Renderable, Views
-from evalsuite.metrics.image import ALPHA_THRESHOLD, alpha_iou, psnr, psnr_fg, require_image, ssim
+from evalsuite.metrics.image import ALPHA_THRESHOLD, alpha_iou, flip, psnr, psnr_fg, require_image, ssim
+from evalsuite.metrics.perceptual import BACKBONES, Backbone, find_backbone, lpips_distance, require_size
 from evalsuite.metrics.spec import METRICS
 from evalsuite.records.schema import Reading
+
+Gap = UnsupportedError | MissingDataError
+"""Why one metric has no value here, while the others do."""
+
+_PAIR_METRICS = {"psnr": psnr, "ssim": ssim, "flip-67": flip}
+_ALPHA_METRICS = ("psnr-fg", "alpha-iou")
 
 
 @torch.no_grad()
 def evaluate(
-    result: Renderable, truth: Views, background: Float[Tensor, "3"], eight_bit: bool
+    result: Renderable,
+    truth: Views,
+    background: Float[Tensor, "3"],
+    eight_bit: bool,
+    backbones: Mapping[str, Backbone] = BACKBONES,
 ) -> tuple[dict[str, Reading], UInt8[np.ndarray, "V H W 3"]]:
     """Render the held-out cameras one at a time and measure each render against the truth.
 
@@ -31,19 +42,22 @@ def evaluate(
         truth: held-out views; without alpha (photographs) ``psnr-fg`` and ``alpha-iou`` are unsupported.
         background: sRGB in [0, 1].
         eight_bit: the protocol's rule.
+        backbones: of each LPIPS metric; one whose weights are not on this machine is ``missing-data``.
 
     Returns:
-        Readings by metric id, one for each of `METRICS`, and the renders rounded to 8 bits. Views without true
+        Readings by id, one for each image metric of `METRICS`, and the renders rounded to 8 bits. Views without true
         foreground are left out of ``psnr-fg``: its ``per_view`` is then shorter than the other metrics', the same
         way for every arm since only the truth decides; if none is left its status is ``unsupported``.
 
     Raises:
         ShapeError: there is no view, one is smaller than 11 px, or the truth is not an image in [0, 1].
         NonFiniteError: a render, or the truth, holds NaN or infinity.
+        WrongHashError, BadWeightsError: a backbone's file is there and is not the right one.
     """
     if len(truth) == 0:
         raise ShapeError("truth holds 0 views, expected at least one: check the scene's held-out split")
-    values: dict[str, list[float]] = {name: [] for name in METRICS}
+    values: dict[str, list[float]] = {name: [] for name in (*_PAIR_METRICS, *backbones, *_ALPHA_METRICS)}
+    gaps = _gaps(truth, backbones)
     images = []
     for index in range(len(truth)):
         view = truth[[index]]
@@ -53,12 +67,31 @@ def evaluate(
         images.append((pred[0] * 255).round().to(torch.uint8).cpu().numpy())
         if eight_bit:
             pred, true = _rounded(pred), _rounded(true)
-        values["psnr"] += psnr(pred, true).tolist()
-        values["ssim"] += ssim(pred, true).tolist()
+        for name, metric in _PAIR_METRICS.items():
+            values[name] += metric(pred, true).tolist()
+        for name in backbones.keys() - gaps.keys():
+            values[name] += lpips_distance(backbones[name], pred, true).tolist()
         if view.alpha is not None:
             values["psnr-fg"] += psnr_fg(pred, true, view.alpha > ALPHA_THRESHOLD).tolist()
             values["alpha-iou"] += alpha_iou(pred_alpha, view.alpha).tolist()
-    return {name: _reading(name, per_view) for name, per_view in values.items()}, np.stack(images)
+    return {name: _reading(name, values[name], gaps.get(name)) for name in values}, np.stack(images)
+
+
+def _gaps(truth: Views, backbones: Mapping[str, Backbone]) -> dict[str, Gap]:
+    """Metrics that these views, or what lies on this machine, do not allow."""
+    gaps: dict[str, Gap] = {}
+    if truth.alpha is None:
+        for name in _ALPHA_METRICS:
+            gaps[name] = UnsupportedError("photographs have no true alpha, expected one: use an object scene")
+    elif not (truth.alpha > ALPHA_THRESHOLD).any():
+        gaps["psnr-fg"] = UnsupportedError("no held-out view shows the object, expected one: check the scene's cameras")
+    for name, backbone in backbones.items():
+        try:
+            require_size(backbone, truth.cameras.width, truth.cameras.height)
+            find_backbone(backbone)
+        except (UnsupportedError, MissingDataError) as gap:
+            gaps[name] = gap
+    return gaps
 
 
 def _shown(
@@ -82,9 +115,9 @@ def _rounded(image: Float[Tensor, "V H W 3"]) -> Float[Tensor, "V H W 3"]:
     return (image * 255).round() / 255
 
 
-def _reading(name: str, per_view: Sequence[float]) -> Reading:
+def _reading(name: str, per_view: Sequence[float], gap: Gap | None) -> Reading:
     version = METRICS[name].version
-    if not per_view:
-        return Reading(None, (), version, "unsupported")
+    if gap is not None:
+        return Reading(None, (), version, gap.status, str(gap))
     # fsum: the mean does not depend on the order of the views
     return Reading(math.fsum(per_view) / len(per_view), tuple(per_view), version)

@@ -1,15 +1,23 @@
-"""Image metrics: pure functions of float32 images in [0, 1], one value per view, computed in float64.
+"""Image metrics: pure functions of float32 images in [0, 1], one value per view, computed in float64 but for FLIP.
 
 Every function refuses a wrong shape, dtype or range with `ShapeError` and NaN or infinity with `NonFiniteError`;
 the message names the argument. What the suite promises about each number is in `evalsuite.metrics.spec`.
+Intermediate values of all pixels of a photograph would take gigabytes, so images are worked through in bands of rows
+that stay below `BAND_BYTES`; sums over bands are exact to rounding.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+
+import flip_evaluator
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from evalsuite.core.errors import NonFiniteError, ShapeError
 
@@ -18,9 +26,21 @@ PSNR_CAP_DB = 100.0
 
 ALPHA_THRESHOLD = 0.5
 
+BAND_BYTES = 64 << 20
+"""Most that a metric's intermediate values take at a time (at least one row of them)."""
+
+PIXELS_PER_DEGREE = math.radians(0.7 * 3840 / 0.7)
+"""Of FLIP: 3840 px on a monitor 0.7 m wide, seen from 0.7 m (Andersson et al. 2020, section 4.1)."""
+
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 _SLACK = 1e-5
+
+_FLIP_REACH = 10
+"""Rows around a pixel that FLIP looks at: 3 sigma of its widest filter (blue-yellow contrast) at this resolution."""
+
+# bytes of intermediate values per pixel, measured on 1600 x 200 px
+_PSNR_BYTES, _SSIM_BYTES, _FLIP_BYTES = 72, 350, 130
 
 
 def require_image(name: str, image: Float[Tensor, "*axes"], shape: tuple[int | None, ...]) -> None:
@@ -39,11 +59,21 @@ def require_image(name: str, image: Float[Tensor, "*axes"], shape: tuple[int | N
         )
     if image.numel() == 0:
         raise ShapeError(f"{name} has shape {tuple(image.shape)}, expected at least one view and one pixel")
-    if not torch.isfinite(image).all():
+    low, high = (float(limit) for limit in image.aminmax())  # NaN is both
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise NonFiniteError(f"{name} holds NaN or infinity, expected finite values in [0, 1]: look at what made it")
-    low, high = (float(limit) for limit in image.aminmax())
     if low < -_SLACK or high > 1 + _SLACK:
         raise ShapeError(f"{name} ranges over [{low:.6g}, {high:.6g}], expected [0, 1]: clamp or rescale it first")
+
+
+def require_pair(pred: Tensor, true: Tensor) -> None:
+    """Check two images of the same views.
+
+    Raises:
+        ShapeError, NonFiniteError: see `require_image`.
+    """
+    require_image("true", true, (None, None, None, 3))
+    require_image("pred", pred, tuple(true.shape))
 
 
 def psnr(pred: Float[Tensor, "V H W 3"], true: Float[Tensor, "V H W 3"]) -> Float[Tensor, "V"]:
@@ -54,8 +84,9 @@ def psnr(pred: Float[Tensor, "V H W 3"], true: Float[Tensor, "V H W 3"]) -> Floa
     Raises:
         ShapeError, NonFiniteError: see the module.
     """
-    _require_pair(pred, true)
-    return _decibels((pred.double() - true.double()).square().mean(dim=(1, 2, 3)))
+    require_pair(pred, true)
+    total = torch.stack([error.sum(dim=(1, 2)) for _, error in _squared(pred, true)]).sum(dim=0)
+    return _decibels(total / true[0, ..., 0].numel())
 
 
 def psnr_fg(
@@ -69,16 +100,15 @@ def psnr_fg(
     Raises:
         ShapeError, NonFiniteError: see the module.
     """
-    _require_pair(pred, true)
+    require_pair(pred, true)
     if mask.dtype != torch.bool or mask.shape != true.shape[:3]:
         raise ShapeError(
             f"mask is {mask.dtype} of shape {tuple(mask.shape)}, expected torch.bool of {tuple(true.shape[:3])}: "
             "threshold the true alpha"
         )
     pixels = mask.sum(dim=(1, 2))
-    squared = (pred.double() - true.double()).square().mean(dim=3)
-    total = torch.where(mask, squared, 0.0).sum(dim=(1, 2))
-    return _decibels((total / pixels)[pixels > 0])
+    sums = [torch.where(mask[:, rows], error, 0.0).sum(dim=(1, 2)) for rows, error in _squared(pred, true)]
+    return _decibels((torch.stack(sums).sum(dim=0) / pixels)[pixels > 0])
 
 
 def ssim(pred: Float[Tensor, "V H W 3"], true: Float[Tensor, "V H W 3"]) -> Float[Tensor, "V"]:
@@ -90,16 +120,28 @@ def ssim(pred: Float[Tensor, "V H W 3"], true: Float[Tensor, "V H W 3"]) -> Floa
         ShapeError: also if an image is smaller than the window.
         NonFiniteError: see the module.
     """
-    _require_pair(pred, true)
+    require_pair(pred, true)
     views, height, width, _ = true.shape
     if min(height, width) < _WINDOW:
         raise ShapeError(f"true is {width} x {height} px, expected at least {_WINDOW} x {_WINDOW}: SSIM's window")
-    x, y = (image.double().permute(0, 3, 1, 2).reshape(-1, 1, height, width) for image in (pred, true))
-    mx, my = _blur(x), _blur(y)
-    sxx, syy, sxy = _blur(x * x) - mx * mx, _blur(y * y) - my * my, _blur(x * y) - mx * my
-    luminance = (2 * mx * my + _C1) / (mx * mx + my * my + _C1)
-    structure = (2 * sxy + _C2) / (sxx + syy + _C2)
-    return (luminance * structure).reshape(views, -1).mean(dim=1)
+    total = torch.zeros(views, dtype=torch.float64, device=true.device)
+    for rows in _bands(height - _WINDOW + 1, views * width * _SSIM_BYTES, halo=_WINDOW - 1):
+        seen = slice(rows.start, rows.stop + _WINDOW - 1)
+        total += _ssim_field(pred[:, seen], true[:, seen]).sum(dim=(1, 2))
+    return total / ((height - _WINDOW + 1) * (width - _WINDOW + 1) * 3)
+
+
+def flip(pred: Float[Tensor, "V H W 3"], true: Float[Tensor, "V H W 3"]) -> Float[Tensor, "V"]:
+    """Perceived difference of two sRGB images flipped between, in [0, 1] (Andersson et al. 2020): mean over pixels.
+
+    At `PIXELS_PER_DEGREE`, in float32, by the authors' package, on the host.
+
+    Raises:
+        ShapeError, NonFiniteError: see the module.
+    """
+    require_pair(pred, true)
+    values = [_mean_flip(p.cpu().numpy(), t.cpu().numpy()) for p, t in zip(pred, true, strict=True)]
+    return torch.tensor(values, dtype=torch.float64, device=true.device)
 
 
 def alpha_iou(pred_alpha: Float[Tensor, "V H W"], true_alpha: Float[Tensor, "V H W"]) -> Float[Tensor, "V"]:
@@ -115,18 +157,70 @@ def alpha_iou(pred_alpha: Float[Tensor, "V H W"], true_alpha: Float[Tensor, "V H
     return torch.where(union > 0, shared / union.clamp_min(1), 1.0)
 
 
-def _require_pair(pred: Tensor, true: Tensor) -> None:
-    require_image("true", true, (None, None, None, 3))
-    require_image("pred", pred, tuple(true.shape))
+def _bands(rows: int, row_bytes: int, halo: int = 0) -> Iterator[slice]:
+    """Cut rows into bands of about equal height whose values, with ``halo`` more rows each, fit into `BAND_BYTES`."""
+    most = max(1, BAND_BYTES // row_bytes - halo)
+    step = math.ceil(rows / math.ceil(rows / most))
+    for start in range(0, rows, step):
+        yield slice(start, min(rows, start + step))
+
+
+def _squared(pred: Tensor, true: Tensor) -> Iterator[tuple[slice, Float[Tensor, "V h W"]]]:
+    """Squared difference, mean over channels, band by band."""
+    for rows in _bands(true.shape[1], true[:, 0, :, 0].numel() * _PSNR_BYTES):
+        yield rows, (pred[:, rows].double() - true[:, rows].double()).square().mean(dim=3)
 
 
 def _decibels(mse: Float[Tensor, "V"]) -> Float[Tensor, "V"]:
     return (-10 * mse.log10()).clamp_max(PSNR_CAP_DB)
 
 
-def _blur(planes: Float[Tensor, "C 1 H W"]) -> Float[Tensor, "C 1 h w"]:
-    """Gaussian window where it fits, one axis after the other."""
-    offset = torch.arange(_WINDOW, dtype=planes.dtype, device=planes.device) - _WINDOW // 2
-    window = torch.exp(-offset.square() / (2 * _SIGMA**2))
-    window = window / window.sum()
-    return conv2d(conv2d(planes, window.view(1, 1, 1, -1)), window.view(1, 1, -1, 1))
+def _ssim_field(pred: Float[Tensor, "V H W 3"], true: Float[Tensor, "V H W 3"]) -> Float[Tensor, "V h w3"]:
+    """SSIM where the window fits; rows stay interleaved, so the next pixel of a channel is 3 columns away."""
+    x, y = (image.double().flatten(2) for image in (pred, true))
+    mx, my, xx, yy, xy = _weighted(_weighted(torch.stack((x, y, x * x, y * y, x * y)), 2, 1), 3, 3)
+    product, squares = mx * my, mx * mx + my * my
+    numerator = (2 * product + _C1) * (2 * (xy - product) + _C2)
+    return numerator / ((squares + _C1) * (xx + yy - squares + _C2))
+
+
+def _weighted(planes: Float[Tensor, "K V H W"], axis: int, stride: int) -> Float[Tensor, "K V h w"]:
+    """Gaussian window along one axis where it fits; elements of one channel are ``stride`` apart.
+
+    Sums of shifted planes: in float64 several times as fast as a convolution of torch.
+    """
+    reach = _WINDOW // 2
+    weights = [math.exp(-(k**2) / (2 * _SIGMA**2)) for k in range(reach + 1)]
+    total = weights[0] + 2 * sum(weights[1:])
+    length = planes.shape[axis] - 2 * reach * stride
+    out = planes.narrow(axis, reach * stride, length) * (weights[0] / total)
+    for k in range(1, reach + 1):
+        for shift in (reach - k, reach + k):
+            out.add_(planes.narrow(axis, shift * stride, length), alpha=weights[k] / total)
+    return out
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _mean_flip(pred: np.ndarray, true: np.ndarray) -> float:
+    """Mean of FLIP's error map, band by band; each band sees as many rows around it as the filters reach."""
+    height, width, _ = true.shape
+    total = 0.0
+    # its own OpenMP threads wait for each other by spinning: on cores that others use too, 100 times slower than one
+    with _thread_pools().limit(limits=1, user_api="openmp"):
+        for rows in _bands(height, width * _FLIP_BYTES, halo=2 * _FLIP_REACH):
+            start = max(0, rows.start - _FLIP_REACH)
+            seen = slice(start, min(height, rows.stop + _FLIP_REACH))
+            field, _, _ = flip_evaluator.evaluate(
+                np.ascontiguousarray(true[seen]),
+                np.ascontiguousarray(pred[seen]),
+                "LDR",
+                applyMagma=False,
+                computeMeanError=False,
+                parameters={"ppd": PIXELS_PER_DEGREE},
+            )
+            total += float(field[rows.start - start : rows.stop - start].sum(dtype=np.float64))
+    return total / (height * width)

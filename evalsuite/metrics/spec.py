@@ -17,6 +17,7 @@ class MetricSpec:
         version: rises when the same images would give another value.
         floor: smallest change, in ``unit``, that a gate will ever call a change.
         contract: what the number is computed from, in words.
+        optional: it needs data that this machine may lack: ``missing-data`` is then named, and blocks nothing.
     """
 
     id: str
@@ -25,6 +26,7 @@ class MetricSpec:
     version: int
     floor: float
     contract: str
+    optional: bool = False
 
     def drop(self, golden: float, value: float) -> float:
         """How much worse than ``golden`` the value is, in ``unit``: > 0 means worse whatever the direction."""
@@ -32,6 +34,11 @@ class MetricSpec:
 
 
 METRICS: Registry[MetricSpec] = Registry("metric")
+
+_LPIPS = (
+    "LPIPS 0.1 (Zhang et al. 2018) with its linear layers, by the lpips package, over torchvision's {}; sRGB over the "
+    "background, mapped from [0, 1] to [-1, 1]; sum over layers of the mean over positions, then mean over views"
+)
 
 _SPECS = (
     MetricSpec(
@@ -60,6 +67,33 @@ _SPECS = (
         0.001,
         "Wang et al. 2004: 11 x 11 Gaussian window, sigma 1.5, K1 0.01, K2 0.03, range 1, population covariance, only "
         "where the window fits; per sRGB channel, then mean over pixels, channels and views",
+    ),
+    MetricSpec(
+        "flip-67",
+        "1",
+        "lower",
+        1,
+        0.002,
+        "LDR-FLIP (Andersson et al. 2020) of sRGB over the background, by the authors' flip-evaluator, at 67.02 pixels "
+        "per degree (3840 px on 0.7 m, seen from 0.7 m); mean over pixels, then over views",
+    ),
+    MetricSpec(
+        "lpips-alex",
+        "1",
+        "lower",
+        1,
+        0.002,
+        _LPIPS.format("AlexNet (image sides >= 31 px)"),
+        optional=True,
+    ),
+    MetricSpec(
+        "lpips-vgg",
+        "1",
+        "lower",
+        1,
+        0.002,
+        _LPIPS.format("VGG16 (image sides >= 16 px)"),
+        optional=True,
     ),
     MetricSpec(
         "alpha-iou",

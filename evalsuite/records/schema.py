@@ -35,12 +35,14 @@ class Reading:
         per_view: values per held-out view, in the scene's order.
         version: version of the metric's definition.
         status: why there is no value, or ``ok``.
+        reason: the same in words; empty where there is a value.
     """
 
     value: float | None
     per_view: tuple[float, ...]
     version: int
     status: Status = "ok"
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import jaxtyping
@@ -13,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from evalsuite.core.errors import NonFiniteError, ShapeError
+from evalsuite.core.errors import NonFiniteError, ShapeError, WrongHashError
 from evalsuite.core.types import Cameras, Render, Views
 from evalsuite.metrics.evaluate import evaluate
-from evalsuite.metrics.image import psnr, ssim
+from evalsuite.metrics.image import flip, psnr, ssim
+from evalsuite.metrics.perceptual import ALEX, BACKBONES, VGG, Backbone, lpips_distance
 from evalsuite.metrics.spec import METRICS
 from evalsuite.records.schema import Reading, Record, loads
 from evalsuite.scenes.rig import orbit_cameras
@@ -53,6 +55,14 @@ def truth() -> Views:
     return Views(torch.rand(VIEWS, SIZE, SIZE, 3, generator=draw), alpha, cameras)
 
 
+def enlarged(truth: Views) -> Views:
+    """Each pixel twice as wide and high: large enough for AlexNet."""
+    assert truth.alpha is not None
+    rgb, alpha = (t.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2) for t in (truth.rgb, truth.alpha))
+    cameras = replace(truth.cameras, width=2 * SIZE, height=2 * SIZE)
+    return Views(rgb, alpha, cameras)
+
+
 def noisy(truth: Views, seed: int = 1) -> Shown:
     """The truth with noise that leaves [0, 1] in places."""
     draw = torch.Generator().manual_seed(seed)
@@ -70,6 +80,9 @@ def test_a_perfect_result(truth: Views) -> None:
         "psnr-fg": 100.0,
         "ssim": pytest.approx(1.0),
         "alpha-iou": 1.0,
+        "flip-67": 0.0,
+        "lpips-alex": None,
+        "lpips-vgg": None,
     }
     assert images.dtype == np.uint8
     assert np.array_equal(images, (truth.over(BACKGROUND) * 255).round().byte().numpy())
@@ -84,6 +97,7 @@ def test_values_are_those_of_clamped_and_rounded_images(truth: Views, eight_bit:
     readings, images = evaluate(result, truth, BACKGROUND, eight_bit)
     assert readings["psnr"].per_view == pytest.approx(psnr(pred, true).tolist(), abs=1e-9)
     assert readings["ssim"].per_view == pytest.approx(ssim(pred, true).tolist(), abs=1e-9)
+    assert readings["flip-67"].per_view == pytest.approx(flip(pred, true).tolist(), abs=1e-9)
     assert readings["psnr"].value == pytest.approx(psnr(pred, true).mean().item(), abs=1e-9)
     assert np.array_equal(images, (result.rgb.clamp(0, 1) * 255).round().byte().numpy())
 
@@ -104,17 +118,57 @@ def test_views_are_rendered_one_at_a_time(truth: Views) -> None:
 
 def test_every_metric_is_read_with_its_version(truth: Views) -> None:
     readings, _ = evaluate(noisy(truth), truth, BACKGROUND, eight_bit=True)
-    assert set(readings) == set(METRICS)
+    assert set(readings) <= set(METRICS)
     for name, reading in readings.items():
-        assert (reading.version, reading.status) == (METRICS[name].version, "ok")
-        assert len(reading.per_view) == VIEWS
+        assert reading.version == METRICS[name].version
+        if not METRICS[name].optional:
+            assert (reading.status, reading.reason) == ("ok", "")
+            assert len(reading.per_view) == VIEWS
 
 
 def test_photographs_have_no_foreground(truth: Views) -> None:
     readings, _ = evaluate(noisy(truth), replace(truth, alpha=None), BACKGROUND, eight_bit=True)
     for name in ("psnr-fg", "alpha-iou"):
-        assert readings[name] == Reading(None, (), METRICS[name].version, "unsupported")
-    assert readings["psnr"].status == readings["ssim"].status == "ok"
+        assert readings[name] == Reading(None, (), METRICS[name].version, "unsupported", readings[name].reason)
+        assert readings[name].reason.startswith("photographs have no true alpha")
+    assert readings["psnr"].status == readings["ssim"].status == readings["flip-67"].status == "ok"
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_without_weights_lpips_is_missing_and_the_rest_goes_on(truth: Views, name: str) -> None:
+    large = enlarged(truth)
+    reading = evaluate(noisy(large), large, BACKGROUND, eight_bit=True)[0][name]
+    assert (reading.value, reading.per_view, reading.status) == (None, (), "missing-data")
+    assert reading.reason.endswith("run `evalsuite fetch lpips`")
+
+
+def test_lpips_is_measured_on_what_an_image_file_would_hold(truth: Views, nets: Mapping[str, Backbone]) -> None:
+    large = enlarged(truth)
+    result = noisy(large)
+    backbones = {name: nets[backbone.net] for name, backbone in BACKBONES.items()}
+    readings, _ = evaluate(result, large, BACKGROUND, eight_bit=True, backbones=backbones)
+    pred, true = ((image * 255).round() / 255 for image in (result.rgb.clamp(0, 1), large.over(BACKGROUND)))
+    for name, backbone in backbones.items():
+        assert readings[name].status == "ok"
+        expected = lpips_distance(backbone, pred, true).tolist()
+        assert readings[name].per_view == pytest.approx(expected, rel=1e-5)
+        assert readings[name].value == pytest.approx(sum(expected) / VIEWS)
+
+
+def test_views_too_small_for_a_backbone_are_unsupported(truth: Views, nets: Mapping[str, Backbone]) -> None:
+    backbones = {"lpips-alex": nets["alex"], "lpips-vgg": nets["vgg"]}
+    readings, _ = evaluate(noisy(truth), truth, BACKGROUND, eight_bit=True, backbones=backbones)
+    assert readings["lpips-alex"].status == "unsupported"
+    assert "16 x 16 px, expected at least 31 px" in readings["lpips-alex"].reason
+    assert readings["lpips-vgg"].status == "ok"
+
+
+@pytest.mark.usefixtures("nets")
+@pytest.mark.parametrize("backbone", [ALEX, VGG])
+def test_look_alike_weights_are_an_error(truth: Views, backbone: Backbone) -> None:
+    large = enlarged(truth)
+    with pytest.raises(WrongHashError, match=backbone.file):
+        evaluate(noisy(large), large, BACKGROUND, eight_bit=True, backbones={f"lpips-{backbone.net}": backbone})
 
 
 def test_views_without_foreground_are_left_out(truth: Views) -> None:
@@ -128,7 +182,8 @@ def test_views_without_foreground_are_left_out(truth: Views) -> None:
     assert some["psnr-fg"].value == pytest.approx(sum(some["psnr-fg"].per_view) / 3)
     assert len(some["psnr"].per_view) == VIEWS
     none = evaluate(result, replace(truth, alpha=alpha * 0), BACKGROUND, eight_bit=True)[0]
-    assert none["psnr-fg"] == Reading(None, (), METRICS["psnr-fg"].version, "unsupported")
+    assert (none["psnr-fg"].value, none["psnr-fg"].status) == (None, "unsupported")
+    assert none["psnr-fg"].reason.startswith("no held-out view shows the object")
     assert none["alpha-iou"].status == "ok"
 
 
@@ -142,7 +197,7 @@ def test_order_of_the_views_moves_no_mean(order: list[int]) -> None:
     )
     straight, images = evaluate(noisy(views), views, BACKGROUND, eight_bit=True)
     shuffled, moved = evaluate(noisy(views), views[order], BACKGROUND, eight_bit=True)
-    for name in METRICS:
+    for name in set(straight) - set(BACKBONES):
         assert shuffled[name].value == straight[name].value
         assert shuffled[name].per_view == tuple(straight[name].per_view[k] for k in order)
     assert np.array_equal(moved, images[order])
@@ -152,7 +207,7 @@ def test_order_of_the_views_moves_no_mean(order: list[int]) -> None:
 def test_constant_and_empty_renders_are_legal(truth: Views, level: float) -> None:
     flat = Shown(truth.cameras, torch.full_like(truth.rgb, level), torch.zeros(VIEWS, SIZE, SIZE))
     readings, images = evaluate(flat, truth, BACKGROUND, eight_bit=True)
-    assert all(reading.status == "ok" for reading in readings.values())
+    assert all(reading.status == "ok" for name, reading in readings.items() if name not in BACKBONES)
     assert readings["alpha-iou"].value == 0
     assert (images == int(level * 255)).all()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
+import flip_evaluator
 import jaxtyping
 import pytest
 import torch
@@ -12,17 +15,19 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 from torchmetrics.functional.classification import binary_jaccard_index
+from torchmetrics.functional.image import peak_signal_noise_ratio as torchmetrics_psnr
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.protocol import PROTOCOLS, Protocol
-from evalsuite.metrics.image import PSNR_CAP_DB, alpha_iou, psnr, psnr_fg, ssim
+from evalsuite.metrics import image as image_module
+from evalsuite.metrics.image import PSNR_CAP_DB, alpha_iou, flip, psnr, psnr_fg, ssim
 from evalsuite.metrics.spec import METRICS, MetricSpec
 
 PairMetric = Callable[[Tensor, Tensor], Tensor]
 SEEDS = st.integers(0, 10_000)
 SIZES = st.integers(11, 24)
-PAIR_METRICS = pytest.mark.parametrize("metric", [psnr, ssim])
+PAIR_METRICS = pytest.mark.parametrize("metric", [psnr, ssim, flip])
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -47,9 +52,19 @@ def test_versions_are_the_protocols() -> None:
 
 def test_specs_are_named_by_their_id_and_have_a_floor() -> None:
     floors = {name: METRICS[name].floor for name in METRICS}
-    assert floors == {"psnr": 0.05, "psnr-fg": 0.1, "ssim": 0.001, "alpha-iou": 0.002}
+    assert floors == {
+        "psnr": 0.05,
+        "psnr-fg": 0.1,
+        "ssim": 0.001,
+        "alpha-iou": 0.002,
+        "flip-67": 0.002,
+        "lpips-alex": 0.002,
+        "lpips-vgg": 0.002,
+    }
     assert all(METRICS[name].id == name and METRICS[name].contract for name in METRICS)
     assert METRICS["psnr"].unit == "dB"
+    assert {name for name in METRICS if METRICS[name].direction == "lower"} == {"flip-67", "lpips-alex", "lpips-vgg"}
+    assert {name for name in METRICS if METRICS[name].optional} == {"lpips-alex", "lpips-vgg"}
 
 
 @given(golden=st.floats(-50, 50), value=st.floats(-50, 50))
@@ -97,6 +112,23 @@ def test_psnr_against_skimage() -> None:
         assert mine.tolist() == pytest.approx(expected, abs=1e-9)
 
 
+def test_psnr_against_torchmetrics() -> None:
+    pred, true = draw(0, 3, 12, 17, 3), draw(1, 3, 12, 17, 3)
+    for p, t, ours in zip(pred, true, psnr(pred, true).tolist(), strict=True):
+        assert ours == pytest.approx(torchmetrics_psnr(p, t, data_range=1.0).item(), abs=1e-4)
+
+
+def test_flip_against_its_package() -> None:
+    true = smooth(3)
+    pred = (true + 0.3 * (draw(9, *true.shape) - 0.5)).clamp(0, 1)
+    viewing = {"vc": [0.7, 3840, 0.7]}
+    for p, t, ours in zip(pred.numpy(), true.numpy(), flip(pred, true).tolist(), strict=True):
+        field, mean, used = flip_evaluator.evaluate(t, p, "LDR", applyMagma=False, parameters=viewing)
+        assert ours == pytest.approx(mean, abs=1e-6)
+        assert ours == pytest.approx(float(field.mean()), abs=1e-6)
+        assert used["ppd"] == pytest.approx(image_module.PIXELS_PER_DEGREE, abs=1e-4)
+
+
 def test_iou_against_torchmetrics() -> None:
     pred, true = draw(4, 3, 9, 13), draw(5, 3, 9, 13)
     expected = [float(binary_jaccard_index(p, (t > 0.5).int())) for p, t in zip(pred, true, strict=True)]
@@ -113,6 +145,9 @@ def test_pinned_numbers() -> None:
     ramp = torch.linspace(0, 1, 20 * 16 * 3).reshape(1, 20, 16, 3)
     assert psnr(ramp, ramp.flip(2)).item() == pytest.approx(30.799757, abs=1e-5)
     assert ssim(ramp, ramp.flip(2)).item() == pytest.approx(0.9924919, abs=1e-6)
+    black, white = torch.zeros(1, 12, 12, 3), torch.ones(1, 12, 12, 3)
+    assert flip(more, half).item() == pytest.approx(0.2851, abs=1e-4)
+    assert flip(black, white).item() == pytest.approx(0.9674, abs=1e-4)
 
 
 @given(seed=SEEDS, height=SIZES, width=SIZES)
@@ -122,6 +157,7 @@ def test_identity(seed: int, height: int, width: int) -> None:
     assert psnr(image, image).tolist() == [PSNR_CAP_DB] * 2
     assert psnr_fg(image, image, image[..., 0] >= 0).tolist() == [PSNR_CAP_DB] * 2
     assert ssim(image, image).tolist() == pytest.approx([1.0] * 2, abs=1e-12)
+    assert flip(image, image).tolist() == [0.0] * 2
     assert alpha_iou(image[..., 0], image[..., 0]).tolist() == [1.0] * 2
 
 
@@ -140,6 +176,9 @@ def test_symmetry_and_range(seed: int, height: int, width: int) -> None:
     assert torch.equal(psnr_fg(a, b, mask), psnr_fg(b, a, mask))
     torch.testing.assert_close(ssim(a, b), ssim(b, a), rtol=0, atol=1e-12)
     assert ssim(a, b).abs().max() <= 1
+    assert torch.equal(flip(a, b), flip(b, a))
+    assert flip(a, b).min() > 0
+    assert flip(a, b).max() <= 1
     iou = alpha_iou(a[..., 0], b[..., 0])
     assert torch.equal(iou, alpha_iou(b[..., 0], a[..., 0]))
     assert ((iou >= 0) & (iou <= 1)).all()
@@ -152,7 +191,7 @@ def test_more_noise_is_worse(metric: PairMetric, seed: int) -> None:
     true = 0.3 + 0.4 * smooth(seed)
     noise = draw(seed + 7, *true.shape) - 0.5
     ladder = torch.stack([metric(true + amount * noise, true) for amount in (0.02, 0.05, 0.1, 0.2, 0.4)])
-    assert (ladder.diff(dim=0) < 0).all()
+    assert ((ladder.diff(dim=0) > 0) == (metric is flip)).all()
 
 
 @PAIR_METRICS
@@ -252,6 +291,48 @@ def test_ssim_needs_its_window() -> None:
     assert psnr(image, image).item() == PSNR_CAP_DB
     with pytest.raises(ShapeError, match="40 x 10 px, expected at least 11 x 11"):
         ssim(image, image)
+
+
+def test_one_pixel_is_an_image_to_all_but_ssim() -> None:
+    dark, bright = torch.full((1, 1, 1, 3), 0.2), torch.full((1, 1, 1, 3), 0.4)
+    assert psnr(dark, bright).item() == pytest.approx(13.979, abs=1e-3)
+    assert psnr_fg(dark, bright, torch.ones(1, 1, 1, dtype=torch.bool)).item() == pytest.approx(13.979, abs=1e-3)
+    assert 0 < flip(dark, bright).item() < 1
+    assert alpha_iou(dark[..., 0], bright[..., 0]).item() == 1
+    with pytest.raises(ShapeError, match="1 x 1 px, expected at least 11 x 11"):
+        ssim(dark, bright)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, flip, psnr_fg])
+@pytest.mark.parametrize("most", [1, 150_000])
+def test_bands_change_no_value(metric: PairMetric, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pred, true = draw(0, 2, 61, 47, 3), smooth(1, 2, 61, 47)
+    more = (draw(2, 2, 61, 47) > 0.7,) if metric is psnr_fg else ()
+    whole = metric(pred, true, *more)
+    monkeypatch.setattr(image_module, "BAND_BYTES", most)
+    assert len(list(image_module._bands(61, 2 * 47 * 350, 10))) > 2
+    torch.testing.assert_close(metric(pred, true, *more), whole, rtol=0, atol=1e-12)
+
+
+def test_memory_stays_below_the_budget() -> None:
+    """In a process of its own, 0.4 megapixels: SSIM would take 140 MB at once, and does if it may."""
+    code = """
+import torch
+from evalsuite.core.memory import peak_bytes, reset_peak
+from evalsuite.metrics import image
+pred, true = torch.rand(2, 1, 600, 700, 3)
+for budget, metric in ((4, image.psnr), (4, image.ssim), (4, image.flip), (1000, image.ssim)):
+    metric(pred[:, :30, :30], true[:, :30, :30])
+    image.BAND_BYTES = budget << 20
+    reset_peak()
+    before = peak_bytes()
+    metric(pred, true)
+    print((peak_bytes() - before) >> 20)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *banded, whole = (int(line) for line in done.stdout.split())
+    assert max(banded) < 16, banded
+    assert whole > 80
 
 
 def test_rounding_just_outside_the_range_is_accepted() -> None:
