@@ -10,7 +10,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Literal
 
-Status = Literal["ok", "oom", "timeout", "unsupported", "missing-data", "misaligned", "nonfinite", "crashed"]
+Status = Literal[
+    "ok", "oom", "timeout", "unsupported", "missing-data", "misaligned", "nonfinite", "no-surface", "crashed"
+]
 """Why a case has, or has not, produced numbers. ``ok`` is the only one that carries metrics."""
 
 

@@ -61,6 +61,38 @@ class CaptureRule:
 
 
 @dataclass(frozen=True)
+class GeometryRule:
+    """How a surface is taken from a result, and how it is measured against the true one (docs/design/geometry.md).
+
+    Attributes:
+        views: cameras, evenly spread over a sphere round the scene, from which depth and alpha are rendered.
+        resolution: width and height of those renders, pixels.
+        distance: of those cameras from the scene's centre, in units of its radius.
+        margin: the surface is looked for in a ball of this many times the scene's radius.
+        voxels: per side of the cube round that ball.
+        truncation: of the signed distance, in voxels.
+        solid_alpha: a pixel shows a surface if its alpha is at least this, else free space.
+        samples: of either surface, evenly over what can be seen.
+        directions: evenly spread over the sphere; what no parallel ray from any of them reaches is not seen.
+        icp_samples: points of either side from which the ``.icp`` metrics are aligned and measured.
+        icp_iterations: of that alignment, at most.
+    """
+
+    views: int = 48
+    resolution: int = 256
+    distance: float = 2.5
+    margin: float = 1.05
+    voxels: int = 192
+    truncation: float = 6.0
+    solid_alpha: float = 0.5
+    samples: int = 100_000
+    seed: int = 0
+    directions: int = 64
+    icp_samples: int = 10_000
+    icp_iterations: int = 20
+
+
+@dataclass(frozen=True)
 class Protocol:
     """All that fixes a number, but the things under test.
 
@@ -73,6 +105,7 @@ class Protocol:
     name: str
     rig: Rig = Rig()
     capture: CaptureRule = CaptureRule()
+    geometry: GeometryRule = GeometryRule()
     background: tuple[float, float, float] = WHITE
     steps_b: tuple[int, ...] = (0, 50, 200, 1000)
     steps_c: tuple[int, ...] = (50, 200, 1000, 3000)
@@ -80,9 +113,15 @@ class Protocol:
     eight_bit: bool = True
     metric_versions: tuple[tuple[str, int], ...] = (
         ("alpha-iou", 1),
+        ("chamfer.100k-s0", 1),
+        ("chamfer.100k-s0.icp", 1),
+        ("f-score-0.5.100k-s0", 1),
+        ("f-score-1.100k-s0", 1),
+        ("f-score-2.100k-s0", 1),
         ("flip-67", 1),
         ("lpips-alex", 1),
         ("lpips-vgg", 1),
+        ("normals.100k-s0", 1),
         ("psnr", 1),
         ("psnr-fg", 1),
         ("ssim", 1),

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from evalsuite.core.cases import Budget, Stratum
@@ -184,10 +184,38 @@ class Renderable(Protocol):
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangle mesh of the true surface, in the scene's frame."""
+    """Triangle mesh in the scene's frame, with or without colour.
+
+    Attributes:
+        uv, image: texture coordinates, origin at the image's lower left corner, repeating; 8-bit sRGB.
+        vertex_rgb: sRGB in [0, 1], in place of a texture.
+    """
 
     vertices: Float[np.ndarray, "P 3"]
     faces: Int[np.ndarray, "F 3"]
+    uv: Float[np.ndarray, "P 2"] | None = None
+    image: UInt8[np.ndarray, "h w 3"] | None = None
+    vertex_rgb: Float[np.ndarray, "P 3"] | None = None
+
+    @property
+    def diagonal(self) -> float:
+        """Diagonal of the bounding box of the vertices that faces use, world units; 0 without faces."""
+        used = self.vertices[self.faces.ravel()]
+        return float(np.linalg.norm(np.ptp(used, axis=0))) if len(used) else 0.0
+
+
+@dataclass(frozen=True)
+class SurfaceSamples:
+    """Points drawn evenly from a surface, with the unit normals of the triangles they were drawn from.
+
+    The sign of a normal is that of the triangle's winding: it means nothing for scans.
+    """
+
+    points: Float[np.ndarray, "P 3"]
+    normals: Float[np.ndarray, "P 3"]
+
+    def __len__(self) -> int:
+        return len(self.points)
 
 
 @dataclass(frozen=True)
@@ -220,6 +248,7 @@ class Scene:
         heldout: never seen by any arm.
         points: SfM points that ship with a capture (from training views only), else None.
         mesh: true surface of an object scene, else None.
+        surface: samples of the part of ``mesh`` that can be seen from outside, else None.
         notes: what a reader of the record must know (missing frames, fallbacks).
     """
 
@@ -233,6 +262,7 @@ class Scene:
     background: Float[Tensor, "3"]
     points: Points | None = None
     mesh: Mesh | None = None
+    surface: SurfaceSamples | None = None
     notes: tuple[str, ...] = ()
 
     def evidence(self, budget: Budget) -> Evidence:

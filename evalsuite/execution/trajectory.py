@@ -23,7 +23,8 @@ from evalsuite.core.errors import EvalsuiteError, MissingDataError, Status
 from evalsuite.core.machine import commit, fingerprint, source_hash
 from evalsuite.core.memory import peak_bytes, reset_peak
 from evalsuite.core.suites import Suite
-from evalsuite.core.types import Cameras, Gaussians, Scene, Views
+from evalsuite.core.types import Cameras, Gaussians, Mesh, Renderable, Scene, Views
+from evalsuite.execution.geometry import geometry_floor, measure_geometry
 from evalsuite.metrics.evaluate import evaluate
 from evalsuite.metrics.perceptual import refuse_wrong_backbones
 from evalsuite.models.lgm.weights import weights_path
@@ -34,6 +35,7 @@ from evalsuite.splats.field import GaussianField
 from evalsuite.splats.optimise import optimise
 from evalsuite.splats.ply import save_ply
 from evalsuite.splats.recipes import RECIPES
+from evalsuite.splats.surface import save_surface
 
 NETWORK_ARMS = ("a", "b")
 """Arms whose result depends on the network's weights."""
@@ -66,9 +68,10 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
         for checkpoint in _checkpoints(arm, scene, trajectory, settings, clock):
             peak = max(peak, peak_bytes())
             record = replace(pending[checkpoint.steps], peak_bytes=peak)
-            store.write(_evaluated(record, checkpoint, scene, suite, store))
-            if checkpoint.steps == trajectory.steps[-1] and isinstance(checkpoint.result, GaussianField):
-                save_ply(checkpoint.result.gaussians, store.root / f"{record.case}.ply")
+            evaluated, surface = _evaluated(record, checkpoint, scene, suite, store)
+            store.write(evaluated)
+            if checkpoint.steps == trajectory.steps[-1]:
+                _export(checkpoint.result, surface, store.root / record.case)
             del pending[checkpoint.steps]
             reset_peak()  # what evaluation took is not the arm's
     except Exception as error:  # the record is where it goes: nothing is swallowed
@@ -93,6 +96,7 @@ def finished(trajectory: Trajectory, suite: Suite, store: RecordStore) -> bool:
 def load_scene(scene_id: str, suite: Suite, device: str) -> Scene:
     """A scene on a device; the last two are kept, since a scene's trajectories run one after the other."""
     scene = SCENES[scene_id].load(suite.protocol)
+    floor = geometry_floor(scene, suite.protocol.geometry)
 
     def moved(views: Views) -> Views:
         alpha = None if views.alpha is None else views.alpha.to(device)
@@ -105,6 +109,7 @@ def load_scene(scene_id: str, suite: Suite, device: str) -> Scene:
         heldout=moved(scene.heldout),
         centre=scene.centre.to(device),
         background=scene.background.to(device),
+        notes=(*scene.notes, floor) if floor else scene.notes,
     )
 
 
@@ -145,19 +150,32 @@ def _identity(record: Record, **overrides: str) -> dict[str, str]:
     return {name: overrides.get(name, getattr(record, name)) for name in names}
 
 
-def _evaluated(record: Record, checkpoint: Checkpoint, scene: Scene, suite: Suite, store: RecordStore) -> Record:
+def _evaluated(
+    record: Record, checkpoint: Checkpoint, scene: Scene, suite: Suite, store: RecordStore
+) -> tuple[Record, Mesh | None]:
+    """The record with its readings, and the surface that those of geometry were taken from."""
     metrics, images = evaluate(checkpoint.result, scene.heldout, scene.background, suite.protocol.eight_bit)
+    geometry, surface = measure_geometry(checkpoint.result, scene, suite.protocol.geometry)
     strip = f"{record.case}.png"
     _save_strip(images, store.root / strip)
-    return replace(
+    evaluated = replace(
         record,
-        metrics=metrics,
+        metrics={**metrics, **geometry},
         seconds=checkpoint.seconds,
         gaussians=checkpoint.result.primitives,
         asset_bytes=checkpoint.result.bytes,
         notes=checkpoint.notes,
         images=(strip,),
     )
+    return evaluated, surface
+
+
+def _export(result: Renderable, surface: Mesh | None, stem: Path) -> None:
+    """What people can open: the splats as ``<stem>.ply``, the extracted surface as ``<stem>.glb``."""
+    if isinstance(result, GaussianField):
+        save_ply(result.gaussians, stem.with_name(f"{stem.name}.ply"))
+    if surface is not None:
+        save_surface(surface, stem.with_name(f"{stem.name}.glb"))
 
 
 def _write_strip(images: torch.Tensor, store: RecordStore, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from evalsuite.core.protocol import GeometryRule
 from evalsuite.core.registry import Registry
 
 
@@ -14,7 +15,7 @@ class MetricSpec:
 
     Attributes:
         direction: which way is better.
-        version: rises when the same images would give another value.
+        version: rises when the same images, or surfaces, would give another value.
         floor: smallest change, in ``unit``, that a gate will ever call a change.
         contract: what the number is computed from, in words.
         optional: it needs data that this machine may lack: ``missing-data`` is then named, and blocks nothing.
@@ -105,5 +106,59 @@ _SPECS = (
         "unsupported without true alpha",
     ),
 )
-for _spec in _SPECS:
+IMAGE_METRICS = tuple(spec.id for spec in _SPECS)
+"""What `evalsuite.metrics.evaluate` measures on held-out views; the other `METRICS` are of geometry."""
+
+F_SCORE_PERCENTS = ("0.5", "1", "2")
+"""Thresholds of the F-scores, in percent of the diagonal."""
+
+_SURFACES = (
+    "{samples} points (seed {seed}) on the visible part of the surface that core.protocol.GeometryRule takes from "
+    "expected depth, and on that of the true mesh"
+)
+
+
+def geometry_metrics(rule: GeometryRule) -> dict[str, MetricSpec]:
+    """What is measured on surfaces under a rule, by quantity; sample count and seed are in the ids.
+
+    Quantities: ``chamfer``, ``chamfer.icp``, ``f-score-0.5``, ``f-score-1``, ``f-score-2``, ``normals``.
+    """
+    count = f"{rule.samples // 1000}k" if rule.samples % 1000 == 0 else str(rule.samples)
+    tag = f"{count}-s{rule.seed}"
+    surfaces = _SURFACES.format(samples=rule.samples, seed=rule.seed)
+    contract = f"mean of both directions' mean distances to the nearest point, not squared, no alignment; {surfaces}"
+    specs = {
+        "chamfer": MetricSpec(f"chamfer.{tag}", "diagonal", "lower", 1, 1e-4, contract),
+        "chamfer.icp": MetricSpec(
+            f"chamfer.{tag}.icp",
+            "diagonal",
+            "lower",
+            1,
+            2e-4,
+            f"chamfer after rigid point-to-point ICP from the identity, both measured at every k-th point, about "
+            f"{rule.icp_samples} of either side, against all of the other; {surfaces}",
+        ),
+        "normals": MetricSpec(
+            f"normals.{tag}",
+            "1",
+            "higher",
+            1,
+            0.003,
+            f"mean absolute cosine between the normals of nearest points, both directions averaged; {surfaces}",
+        ),
+    }
+    for percent in F_SCORE_PERCENTS:
+        specs[f"f-score-{percent}"] = MetricSpec(
+            f"f-score-{percent}.{tag}",
+            "1",
+            "higher",
+            1,
+            0.005,
+            f"harmonic mean of the shares of predicted and of true points within {percent} % of the diagonal of the "
+            f"true mesh's bounding box from the other side, no alignment; {surfaces}",
+        )
+    return dict(sorted(specs.items()))
+
+
+for _spec in (*_SPECS, *geometry_metrics(GeometryRule()).values()):
     METRICS.add(_spec.id, _spec)

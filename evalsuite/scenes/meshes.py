@@ -201,7 +201,7 @@ def _coloured(part: trimesh.Trimesh, path: Path, textures: dict[str, str] | None
     visual: Any = part.visual
     vertices, faces = np.asarray(part.vertices), np.asarray(part.faces)
     if visual.kind in ("vertex", "face"):
-        return TexturedMesh(vertices, faces, vertex_rgb=visual.vertex_colors[:, :3] / 255)
+        return TexturedMesh(vertices, faces, vertex_rgb=np.asarray(visual.vertex_colors)[:, :3] / 255)
     material, uv = getattr(visual, "material", None), getattr(visual, "uv", None)
     tint = np.ones(3)
     if material is None and path.suffix.lower() != ".obj":

@@ -5,7 +5,8 @@
 ``images/*.png``       8-bit sRGB, RGBA with straight alpha for object scenes; views have no finer values anywhere
 ``split.json``         file names of ``inputs``, ``capture`` and ``heldout``
 ``points.ply``         points of captures
-``mesh.glb``           true surface of object scenes
+``mesh.glb``           true surface of object scenes, with its texture
+``surface.ply``        samples of its visible part, with normals
 ``scene.json``         everything else, what the scene was made from, and the sha256 of every other file
 =====================  ================================================================================================
 """
@@ -31,20 +32,32 @@ import trimesh
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+from trimesh.visual import ColorVisuals, TextureVisuals
+from trimesh.visual.material import PBRMaterial
 
 from evalsuite.core.conventions import opengl_from_opencv
 from evalsuite.core.errors import BadDataError, ShapeError
 from evalsuite.core.protocol import Protocol
-from evalsuite.core.types import Cameras, Mesh, Points, Scene, Views
+from evalsuite.core.types import Cameras, Mesh, Points, Scene, SurfaceSamples, Views
 from evalsuite.scenes.meshes import load_mesh
 
-SCHEMA = 1
+SCHEMA = 2
 _FACTS = "scene.json"
 _LIBRARIES = ("embreex", "numpy", "pillow", "pycolmap", "scipy", "torch", "trimesh")
 """What can change a pixel without a change of this package."""
 
 _ABANDONED_SECONDS = 86_400.0
 """Age of a folder in the making that nobody can still be at work on; the slowest scene takes minutes."""
+
+_SURFACE_HEADER = "\n".join(
+    [
+        "ply",
+        "format binary_little_endian 1.0",
+        "element vertex {}",
+        *(f"property float {name}" for name in ("x", "y", "z", "nx", "ny", "nz")),
+        "end_header\n",
+    ]
+)
 
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError)
 
@@ -165,6 +178,7 @@ def read_scene(folder: Path) -> Scene:
             background=torch.tensor(facts["background"]),
             points=_read_points(folder, facts["points"]),
             mesh=_read_mesh(folder / "mesh.glb"),
+            surface=_read_surface(folder / "surface.ply"),
             notes=tuple(facts["notes"]),
         )
     except _UNREADABLE as error:
@@ -203,7 +217,9 @@ def _write_parts(scene: Scene, folder: Path) -> None:
         colours = _eight_bit(scene.points.rgb, "points.rgb")
         trimesh.PointCloud(scene.points.xyz.numpy(), colours).export(folder / "points.ply")
     if scene.mesh is not None:
-        trimesh.Trimesh(scene.mesh.vertices, scene.mesh.faces, process=False).export(folder / "mesh.glb")
+        _coloured(scene.mesh).export(folder / "mesh.glb")
+    if scene.surface is not None:
+        _write_surface(scene.surface, folder / "surface.ply")
     _write_json(folder / "transforms.json", document)
     inputs = [names[i] for i in _positions(scene.inputs, scene.capture)]
     _write_json(folder / "split.json", {"inputs": inputs, "capture": names, "heldout": heldout})
@@ -281,7 +297,31 @@ def _read_mesh(path: Path) -> Mesh | None:
     if not path.is_file():
         return None
     mesh = load_mesh(path)
-    return Mesh(mesh.vertices, mesh.faces)
+    return Mesh(mesh.vertices, mesh.faces, mesh.uv, mesh.image, mesh.vertex_rgb)
+
+
+def _coloured(mesh: Mesh) -> trimesh.Trimesh:
+    """The mesh with the colours that GLB can hold."""
+    visual: TextureVisuals | ColorVisuals | None = None
+    if mesh.uv is not None and mesh.image is not None:
+        material = PBRMaterial(baseColorTexture=Image.fromarray(mesh.image), metallicFactor=0.0, roughnessFactor=1.0)
+        visual = TextureVisuals(uv=mesh.uv, material=material)
+    elif mesh.vertex_rgb is not None:
+        visual = ColorVisuals(vertex_colors=np.round(mesh.vertex_rgb * 255).astype(np.uint8))
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, visual=visual, process=False)
+
+
+def _write_surface(samples: SurfaceSamples, path: Path) -> None:
+    rows = np.hstack([samples.points, samples.normals]).astype("<f4")
+    path.write_bytes(_SURFACE_HEADER.format(len(rows)).encode() + rows.tobytes())
+
+
+def _read_surface(path: Path) -> SurfaceSamples | None:
+    if not path.is_file():
+        return None
+    _, _, body = path.read_bytes().partition(b"end_header\n")
+    rows = np.frombuffer(body, "<f4").reshape(-1, 6)
+    return SurfaceSamples(rows[:, :3].copy(), rows[:, 3:].copy())
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -16,6 +16,7 @@ from evalsuite.core.protocol import Protocol, Rig
 from evalsuite.core.types import Cameras, Mesh, Scene
 from evalsuite.scenes.meshes import TexturedMesh, normalised
 from evalsuite.scenes.raytrace import render_mesh
+from evalsuite.scenes.visibility import visible_samples
 
 _CAPTURE_ELEVATIONS_DEG = (-30.0, 70.0)
 _HELDOUT_CLEARANCE_DEG = 20.0
@@ -74,7 +75,7 @@ def object_scene(scene_id: str, stratum: Stratum, mesh: TexturedMesh, protocol: 
     )
     truth = normalised(mesh, rig.object_radius)
     views, _ = render_mesh(truth, cameras, rig.supersample)
-    surface = truth.vertices.astype(np.float32).astype(np.float64)  # as the ray tracer sees it and GLB stores it
+    stored = _as_stored(truth)
     return Scene(
         id=scene_id,
         stratum=stratum,
@@ -84,7 +85,26 @@ def object_scene(scene_id: str, stratum: Stratum, mesh: TexturedMesh, protocol: 
         centre=torch.zeros(3),
         radius=rig.object_radius,
         background=torch.tensor(protocol.background),
-        mesh=Mesh(surface, truth.faces),
+        mesh=stored,
+        surface=visible_samples(stored, protocol.geometry, "true"),
+    )
+
+
+def _as_stored(mesh: TexturedMesh) -> Mesh:
+    """The mesh in numbers that GLB holds exactly: float32 vertices (as Embree sees them), 8-bit colours.
+
+    GLB counts v downwards: texture coordinates are rounded so that v and 1 - v are float32 both.
+    """
+    uv, rgb = mesh.uv, mesh.vertex_rgb
+    if uv is not None:
+        step = 2.0 ** (np.ceil(np.log2(max(1.0, np.abs(uv).max(), np.abs(1 - uv).max()))) - 23)
+        uv = np.round(uv / step) * step
+    return Mesh(
+        mesh.vertices.astype(np.float32).astype(np.float64),
+        mesh.faces,
+        uv,
+        mesh.image,
+        None if rgb is None else np.round(rgb * 255) / 255,
     )
 
 

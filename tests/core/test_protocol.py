@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evalsuite.core.protocol import PROTOCOLS, CaptureRule, Protocol, Rig
+from evalsuite.core.protocol import PROTOCOLS, CaptureRule, GeometryRule, Protocol, Rig
 from evalsuite.metrics.spec import METRICS
 
 BASE = Protocol("base")
@@ -56,6 +56,12 @@ def test_every_field_of_the_rig_is_in_the_hash(name: str) -> None:
 def test_every_field_of_the_capture_rule_is_in_the_hash(name: str) -> None:
     rule = dataclasses.replace(BASE.capture, **{name: changed(getattr(BASE.capture, name))})
     assert dataclasses.replace(BASE, capture=rule).hash != BASE.hash
+
+
+@pytest.mark.parametrize("name", names(GeometryRule))
+def test_every_field_of_the_geometry_rule_is_in_the_hash(name: str) -> None:
+    rule = dataclasses.replace(BASE.geometry, **{name: changed(getattr(BASE.geometry, name))})
+    assert dataclasses.replace(BASE, geometry=rule).hash != BASE.hash
 
 
 def test_the_hash_is_the_same_in_another_process() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import trimesh
 from safetensors.torch import save_file
 
 from evalsuite.arms.arm import ArmSettings, Checkpoint
@@ -17,13 +18,14 @@ from evalsuite.arms.procedures import ARMS
 from evalsuite.core.cases import Trajectory
 from evalsuite.core.clock import Clock
 from evalsuite.core.errors import NonFiniteError, UnknownNameError
-from evalsuite.core.protocol import PROTOCOLS, Protocol, Rig
+from evalsuite.core.protocol import PROTOCOLS, GeometryRule, Protocol, Rig
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Evidence, Scene
 from evalsuite.execution import trajectory as subject
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.trajectory import finished, run_trajectory
 from evalsuite.models.lgm.weights import load_lgm
+from evalsuite.records.schema import Reading
 from evalsuite.records.store import RecordStore
 from evalsuite.scenes.catalogue import SCENES, SceneEntry
 from evalsuite.scenes.procedural import procedural_mesh
@@ -34,6 +36,7 @@ from evalsuite.splats.recipes import RECIPES
 TINY = Protocol(
     "tiny",
     Rig(resolution=32, capture_views=8, heldout_per_elevation=1, supersample=2),
+    geometry=GeometryRule(views=8, resolution=32, voxels=24, samples=500, icp_samples=250),
     steps_b=(0, 2, 4),
     steps_c=(2, 4),
 )
@@ -74,6 +77,38 @@ def test_every_checkpoint_becomes_a_record(store: RecordStore) -> None:
     assert (store.root / last.images[0]).is_file()
     assert (store.root / "tiny.blob/truth.png").is_file()
     assert len(load_ply(store.root / "tiny.blob/c-capture-n4.ply")) == last.gaussians
+
+
+def test_geometry_is_measured_at_every_checkpoint_and_the_last_surface_can_be_opened(store: RecordStore) -> None:
+    a = Trajectory("tiny.blob", "a", None, (0,))
+    run_trajectory(a, SUITE, store, "cpu")
+    run_trajectory(replace(a, arm="mean-colour"), SUITE, store, "cpu")
+    record, floor = store.read("tiny.blob/a"), store.read("tiny.blob/mean-colour")
+    assert record is not None
+    assert floor is not None
+    assert 0 < (record.value("chamfer.500-s0") or 0) < 0.2
+    assert (record.value("f-score-2.500-s0") or 0) > 0.05
+    assert record.metrics["chamfer.500-s0"].per_view == ()
+    assert "evaluate" not in record.seconds
+    assert any("two samplings of the truth" in note for note in record.notes)
+    surface = trimesh.load_mesh(store.root / "tiny.blob/a.glb")
+    assert abs(surface.vertices).max() < 0.7
+    assert floor.status == "ok"
+    assert floor.metrics["chamfer.500-s0"] == Reading(None, (), 1, "no-surface")
+    assert not (store.root / "tiny.blob/mean-colour.glb").exists()
+
+
+def test_a_scene_without_mesh_has_no_geometry(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bare(protocol: Protocol) -> Scene:
+        return replace(_load(protocol), mesh=None, surface=None)
+
+    monkeypatch.setitem(SCENES._items, "tiny.blob", SceneEntry("tiny.blob", "organic", bare))
+    run_trajectory(Trajectory("tiny.blob", "mean-colour", None, (0,)), SUITE, store, "cpu")
+    record = store.read("tiny.blob/mean-colour")
+    assert record is not None
+    assert record.value("psnr") is not None
+    assert record.metrics["f-score-1.500-s0"].status == "unsupported"
+    assert not any("geometry" in note for note in record.notes)
 
 
 def test_warmstart_at_zero_is_feedforward(store: RecordStore) -> None:

@@ -22,7 +22,7 @@ from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.protocol import PROTOCOLS, Protocol
 from evalsuite.metrics import image as image_module
 from evalsuite.metrics.image import PSNR_CAP_DB, alpha_iou, flip, psnr, psnr_fg, ssim
-from evalsuite.metrics.spec import METRICS, MetricSpec
+from evalsuite.metrics.spec import IMAGE_METRICS, METRICS, MetricSpec
 
 PairMetric = Callable[[Tensor, Tensor], Tensor]
 SEEDS = st.integers(0, 10_000)
@@ -51,7 +51,7 @@ def test_versions_are_the_protocols() -> None:
 
 
 def test_specs_are_named_by_their_id_and_have_a_floor() -> None:
-    floors = {name: METRICS[name].floor for name in METRICS}
+    floors = {name: METRICS[name].floor for name in IMAGE_METRICS}
     assert floors == {
         "psnr": 0.05,
         "psnr-fg": 0.1,
@@ -63,7 +63,11 @@ def test_specs_are_named_by_their_id_and_have_a_floor() -> None:
     }
     assert all(METRICS[name].id == name and METRICS[name].contract for name in METRICS)
     assert METRICS["psnr"].unit == "dB"
-    assert {name for name in METRICS if METRICS[name].direction == "lower"} == {"flip-67", "lpips-alex", "lpips-vgg"}
+    assert {name for name in IMAGE_METRICS if METRICS[name].direction == "lower"} == {
+        "flip-67",
+        "lpips-alex",
+        "lpips-vgg",
+    }
     assert {name for name in METRICS if METRICS[name].optional} == {"lpips-alex", "lpips-vgg"}
 
 

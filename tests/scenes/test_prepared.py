@@ -18,17 +18,22 @@ from PIL import Image
 
 from evalsuite.core.conventions import opencv_from_opengl
 from evalsuite.core.errors import BadDataError, ShapeError
-from evalsuite.core.protocol import PROTOCOLS, CaptureRule, Protocol, Rig
-from evalsuite.core.types import Cameras, Mesh, Points, Scene, Views
+from evalsuite.core.protocol import PROTOCOLS, CaptureRule, GeometryRule, Protocol, Rig
+from evalsuite.core.types import Cameras, Mesh, Points, Scene, SurfaceSamples, Views
 from evalsuite.scenes import catalogue, prepared
 from evalsuite.scenes.captures import load_transforms
 from evalsuite.scenes.catalogue import SCENES, SceneEntry
-from evalsuite.scenes.meshes import normalised
+from evalsuite.scenes.meshes import TexturedMesh, normalised
 from evalsuite.scenes.prepared import Origin, origin_of, read_origin, read_scene, write_scene
 from evalsuite.scenes.procedural import procedural_mesh
 from evalsuite.scenes.rig import object_scene
 
-TINY = Protocol("tiny", rig=Rig(resolution=24, supersample=2), capture=CaptureRule(long_side=24, heldout_every=4))
+TINY = Protocol(
+    "tiny",
+    rig=Rig(resolution=24, supersample=2),
+    capture=CaptureRule(long_side=24, heldout_every=4),
+    geometry=GeometryRule(samples=500),
+)
 ORIGIN = Origin("0" * 12, "1" * 12, "")
 
 
@@ -59,6 +64,7 @@ def photographs(castle: Scene) -> Scene:
         background=torch.zeros(3),
         points=points,
         mesh=None,
+        surface=None,
         notes=("2 of 9 listed frames have no file: \u00fc.png, b.png",),
     )
 
@@ -67,7 +73,7 @@ def same(a: Any, b: Any) -> bool:
     """Whether two values are equal bit for bit, tensors and arrays by type and shape too."""
     if isinstance(a, torch.Tensor | np.ndarray):
         return type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all())
-    if isinstance(a, Scene | Views | Cameras | Points | Mesh):
+    if isinstance(a, Scene | Views | Cameras | Points | Mesh | SurfaceSamples):
         return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
     return bool(a == b)
 
@@ -82,6 +88,29 @@ def test_what_is_read_is_what_was_written(name: str, tmp_path: Path, request: py
     assert read.capture.rgb.is_contiguous()
     assert read_origin(tmp_path / "a") == ORIGIN
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("colour", ["repeating texture", "vertices", "none"])
+def test_every_kind_of_colour_survives(colour: str, castle: Scene, tmp_path: Path) -> None:
+    assert castle.mesh is not None
+    plain = TexturedMesh(
+        castle.mesh.vertices, castle.mesh.faces, vertex_rgb=np.random.default_rng(0).random(castle.mesh.vertices.shape)
+    )
+    if colour == "repeating texture":
+        uv = np.random.default_rng(0).normal(0, 3, (len(plain.vertices), 2))
+        image = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+        scene = object_scene("toy.castle", "blocky", replace(plain, vertex_rgb=None, uv=uv, image=image), TINY)
+    elif colour == "vertices":
+        scene = object_scene("toy.castle", "blocky", plain, TINY)
+    else:
+        scene = replace(castle, mesh=Mesh(castle.mesh.vertices, castle.mesh.faces))
+    write_scene(scene, ORIGIN, tmp_path / "a")
+    read = read_scene(tmp_path / "a")
+    if colour == "none":  # GLB's default material is white
+        assert read.mesh is not None
+        assert same(Mesh(read.mesh.vertices, read.mesh.faces), scene.mesh)
+    else:
+        assert same(read, scene)
 
 
 def test_a_capture_without_points_and_one_with_zero_differ(photographs: Scene, tmp_path: Path) -> None:
@@ -110,6 +139,14 @@ def test_other_programs_can_read_it(castle: Scene, photographs: Scene, tmp_path:
     surface = trimesh.load_mesh(tmp_path / "a/mesh.glb")
     assert castle.mesh is not None
     assert len(surface.faces) == len(castle.mesh.faces)
+    texture = surface.visual.material.baseColorTexture
+    assert castle.mesh.image is not None
+    assert np.array_equal(np.asarray(texture.convert("RGB")), castle.mesh.image)
+    samples = trimesh.load(tmp_path / "a/surface.ply")
+    assert castle.surface is not None
+    assert np.array_equal(samples.vertices.astype(np.float32), castle.surface.points)
+    header = (tmp_path / "a/surface.ply").read_bytes().split(b"end_header")[0]
+    assert b"property float nx" in header
     cloud = json.loads((tmp_path / "b/transforms.json").read_text())["ply_file_path"]
     assert len(trimesh.load(tmp_path / "b" / cloud).vertices) == 7
 
@@ -134,10 +171,11 @@ DAMAGES: list[tuple[str, Callable[[Path], Any], str]] = [
     ("image gone", lambda f: (f / "images/heldout-0000.png").unlink(), r"heldout-0000\.png is missing"),
     ("image more", lambda f: (f / "images/more.png").touch(), r"more\.png is unknown"),
     ("mesh cut", lambda f: _cut(f / "mesh.glb"), r"mesh\.glb differs from its hash"),
+    ("surface cut", lambda f: _cut(f / "surface.ply"), r"surface\.ply differs from its hash"),
     ("split edited", lambda f: (f / "split.json").write_text("{}"), r"split\.json differs"),
     ("facts cut", lambda f: _cut(f / "scene.json"), "JSONDecodeError"),
     ("facts gone", lambda f: (f / "scene.json").unlink(), "FileNotFoundError"),
-    ("facts without files", lambda f: (f / "scene.json").write_text('{"schema": 1}'), "origin"),
+    ("facts without files", lambda f: (f / "scene.json").write_text('{"schema": 2}'), "origin"),
 ]
 
 
