@@ -1,4 +1,4 @@
-"""Peak memory of a stretch of work, on the device that does it."""
+"""Peak memory of a stretch of work, on host and device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 def reset_peak() -> None:
     """Start a new stretch. Where the kernel cannot forget the host's peak, it stays that of the whole process."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if _on_device():
         torch.cuda.reset_peak_memory_stats()
     try:
         _CLEAR.write_text("5")  # resets VmHWM (man 5 proc)
@@ -22,15 +22,27 @@ def reset_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """Peak since `reset_peak`: device memory allocated by torch on CUDA, else resident memory of the process."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.max_memory_allocated())
+    """Peak since `reset_peak` on the device that does the work: `device_peak_bytes` on CUDA, else `host_peak_bytes`."""
+    return device_peak_bytes() if _on_device() else host_peak_bytes()
+
+
+def device_peak_bytes() -> int:
+    """Peak of the device memory that torch allocated since `reset_peak`, without what CUDA itself takes; 0 on CPU."""
+    return int(torch.cuda.max_memory_allocated()) if _on_device() else 0
+
+
+def host_peak_bytes() -> int:
+    """Peak of the process's resident memory since `reset_peak`, libraries and everything loaded before included."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:
         return _whole_process_peak()
     peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
     return peaks[0] if peaks else _whole_process_peak()
+
+
+def _on_device() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
 
 
 def _whole_process_peak() -> int:

@@ -21,9 +21,11 @@ from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import look_at, orbit_position
 from evalsuite.core.errors import EvalsuiteError, Status
 from evalsuite.core.machine import commit, fingerprint, source_hash
-from evalsuite.core.memory import peak_bytes, reset_peak
+from evalsuite.core.memory import device_peak_bytes, host_peak_bytes, peak_bytes, reset_peak
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Cameras, Gaussians, Scene, Views
+from evalsuite.execution.anchor import Anchor
+from evalsuite.execution.speed import TimedRenderable, frames_per_second
 from evalsuite.metrics.evaluate import evaluate
 from evalsuite.models.lgm.weights import weights_path
 from evalsuite.records.schema import Record
@@ -57,13 +59,18 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
             pending = {steps: replace(record, weights=digest) for steps, record in pending.items()}
         scene = load_scene(trajectory.scene, suite, device)
         _write_strip(scene.heldout.over(scene.background), store, f"{scene.id}/truth.png")
-        warm_up(device)
-        reset_peak()
+        with clock.phase("compile"):
+            warm_up(device)
         settings = ArmSettings(suite.model, recipe, trajectory.steps, trajectory.seed, suite.weights)
-        peak = 0
+        anchor = Anchor(device)
+        anchor.sample()
+        host = on_device = 0
+        reset_peak()
         for checkpoint in _checkpoints(arm, scene, trajectory, settings, clock):
-            peak = max(peak, peak_bytes())
-            record = replace(pending[checkpoint.steps], peak_bytes=peak)
+            host, on_device = max(host, host_peak_bytes()), max(on_device, device_peak_bytes())
+            record = replace(pending[checkpoint.steps], peak_host_bytes=host, peak_device_bytes=on_device)
+            anchor.sample()
+            record = replace(record, anchor_seconds=anchor.seconds, anchor_spread=anchor.spread)
             store.write(_evaluated(record, checkpoint, scene, suite, store))
             if checkpoint.steps == trajectory.steps[-1] and isinstance(checkpoint.result, GaussianField):
                 save_ply(checkpoint.result.gaussians, store.root / f"{record.case}.ply")
@@ -141,13 +148,18 @@ def _identity(record: Record, **overrides: str) -> dict[str, str]:
 
 
 def _evaluated(record: Record, checkpoint: Checkpoint, scene: Scene, suite: Suite, store: RecordStore) -> Record:
-    metrics, images = evaluate(checkpoint.result, scene.heldout, scene.background, suite.protocol.eight_bit)
+    clock, heldout = Clock(), scene.heldout
+    timed = TimedRenderable(checkpoint.result, clock)
+    with clock.phase("evaluate"):
+        metrics, images = evaluate(timed, heldout, scene.background, suite.protocol.eight_bit)
     strip = f"{record.case}.png"
     _save_strip(images, store.root / strip)
     return replace(
         record,
         metrics=metrics,
-        seconds=checkpoint.seconds,
+        seconds={**checkpoint.seconds, **clock.snapshot()},
+        frames_per_second=frames_per_second(checkpoint.result, heldout.cameras, scene.background),
+        frame_px=(heldout.cameras.width, heldout.cameras.height),
         gaussians=checkpoint.result.primitives,
         asset_bytes=checkpoint.result.bytes,
         notes=checkpoint.notes,
@@ -176,7 +188,7 @@ def _weights_hash(model: str, weights: Path | None) -> str:
 
 @lru_cache(maxsize=2)
 def warm_up(device: str) -> None:
-    """Compile every kernel once, outside any case's clock."""
+    """Compile every kernel once."""
     n, size = 8, 16
     generator = torch.Generator().manual_seed(0)
     gaussians = Gaussians(

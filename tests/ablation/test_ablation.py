@@ -27,7 +27,9 @@ def test_case(case: Case, study: Study, benchmark_clock: ReplayClock, benchmark:
             status=record.status,
             seconds=dict(record.seconds),
             gaussians=record.gaussians,
-            peak_bytes=record.peak_bytes,
+            peak_host_bytes=record.peak_host_bytes,
+            peak_device_bytes=record.peak_device_bytes,
+            frames_per_second=record.frames_per_second,
             metrics={name: reading.value for name, reading in record.metrics.items()},
         )
         benchmark.pedantic(benchmark_clock.advance, args=(record.total_seconds,), rounds=1)
