@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 from pathlib import Path
@@ -10,11 +11,20 @@ import torch
 
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
+"""glibc's; other C libraries have no such thing."""
+
 
 def reset_peak() -> None:
-    """Start a new stretch. Where the kernel cannot forget the host's peak, it stays that of the whole process."""
+    """Start a new stretch. Where the kernel cannot forget the host's peak, it stays that of the whole process.
+
+    What was freed before goes back to the system first, as far as the C library can: a peak should not tell what ran
+    earlier in the process.
+    """
     if _on_device():
         torch.cuda.reset_peak_memory_stats()
+    if _TRIM is not None:
+        _TRIM(0)
     try:
         _CLEAR.write_text("5")  # resets VmHWM (man 5 proc)
     except OSError:

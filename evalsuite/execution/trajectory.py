@@ -70,7 +70,7 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
             host, on_device = max(host, host_peak_bytes()), max(on_device, device_peak_bytes())
             record = replace(pending[checkpoint.steps], peak_host_bytes=host, peak_device_bytes=on_device)
             anchor.sample()
-            record = replace(record, anchor_seconds=anchor.seconds, anchor_spread=anchor.spread)
+            record = replace(record, anchor_seconds=anchor.seconds, anchor_share=anchor.share)
             store.write(_evaluated(record, checkpoint, scene, suite, store))
             if checkpoint.steps == trajectory.steps[-1] and isinstance(checkpoint.result, GaussianField):
                 save_ply(checkpoint.result.gaussians, store.root / f"{record.case}.ply")

@@ -36,7 +36,7 @@ def _part_the_memory(tree: dict[str, Any]) -> dict[str, Any]:
         "frames_per_second": None,
         "frame_px": None,
         "anchor_seconds": None,
-        "anchor_spread": None,
+        "anchor_share": None,
         "schema": 3,
     }
 
@@ -81,8 +81,8 @@ class Record:
         frames_per_second: held-out frames rendered one at a time, 1 / median seconds of a frame, warm, with nothing but
             the rendering in the clock; None if not measured.
         frame_px: width and height of those frames.
-        anchor_seconds, anchor_spread: median seconds of the anchor workload (`evalsuite.execution.anchor`), measured in
-            turns with the arm's stretches, and its relative spread (interquartile range / median); None: not measured.
+        anchor_seconds, anchor_share: median seconds of the anchor workload (`evalsuite.execution.anchor`), measured in
+            turns with the arm's stretches, and its processor seconds per second; None if not measured.
         notes: what a reader must know: what arm C started from, fallbacks, missing frames.
         machine, git, source: provenance: hardware and versions, commit, hash of the package's sources.
         images: strips of rendered held-out views, files relative to the record store.
@@ -113,7 +113,7 @@ class Record:
     frames_per_second: float | None = None
     frame_px: tuple[int, int] | None = None
     anchor_seconds: float | None = None
-    anchor_spread: float | None = None
+    anchor_share: float | None = None
     notes: tuple[str, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
     git: Mapping[str, Any] = field(default_factory=dict)
@@ -130,6 +130,13 @@ class Record:
     def total_seconds(self) -> float:
         """Seconds that one more asset costs: the phases of `COST_PHASES`."""
         return sum((self.seconds.get(phase, 0.0) for phase in COST_PHASES), 0.0)
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Seconds of each phase that an asset costs, and of one rendered ``frame``; what is unknown is left out."""
+        seconds: dict[str, float] = {phase: self.seconds.get(phase, 0.0) for phase in COST_PHASES}
+        seconds["frame"] = 1 / self.frames_per_second if self.frames_per_second else 0.0
+        return {name: value for name, value in seconds.items() if value > 0}
 
     def dumps(self) -> str:
         """JSON with sorted keys and shortest round-trip floats.

@@ -60,6 +60,13 @@ def test_claim(claim: Claim, study: Study) -> None:
         pytest.fail(str(result), pytrace=False)
 
 
+def test_speed_and_memory(study: Study) -> None:
+    """Nothing became slower or larger, as far as this machine can tell."""
+    worse = [str(result) for result in study.timing() if result.blocks]
+    if worse:
+        pytest.fail("\n".join(worse), pytrace=False)
+
+
 def test_complete(study: Study) -> None:
     """Every expected case has a record and a verdict; a golden without a case is a renamed case."""
     judged = {case.id for case in study.selection.cases if study.compare(case) is not None}

@@ -26,21 +26,28 @@ class Ticks:
         return self.now
 
 
-def test_seconds_and_spread_by_hand() -> None:
+def test_seconds_are_the_median_of_all_samples() -> None:
     anchor = Anchor("cpu", Clock(Ticks([0.25, 0.25, 0.5, 0.75, 1.0, 9.0])))
     anchor.sample()
     assert (REPEATS, anchor.seconds) == (3, 0.25)
     anchor.sample()
     assert anchor.seconds == 0.625
-    # linear quantiles of 0.25, 0.25, 0.5, 0.75, 1, 9: 0.3125 and 0.9375
-    assert anchor.spread == pytest.approx(0.625 / 0.625)
+
+
+def test_the_share_of_the_processor_by_hand() -> None:
+    """3 runs of 1 s and 3 of 3 s; the process had the processor for 2 s, then for 1."""
+    told = iter([10.0, 12.0, 100.0, 101.0])
+    anchor = Anchor("cpu", Clock(Ticks([1.0] * 3 + [3.0] * 3)), cpu=lambda: next(told))
+    anchor.sample()
+    assert anchor.share == pytest.approx(2 / 3)
+    anchor.sample()
+    assert anchor.share == pytest.approx(3 / 12)
 
 
 def test_it_does_real_work() -> None:
     anchor = Anchor("cpu")
     anchor.sample()
     assert anchor.seconds > 1e-4
-    assert anchor.spread >= 0
 
 
 def test_it_uses_nothing_of_the_project_but_the_clock() -> None:

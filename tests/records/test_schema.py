@@ -30,7 +30,7 @@ NEW_IN_3 = (
     "frames_per_second",
     "frame_px",
     "anchor_seconds",
-    "anchor_spread",
+    "anchor_share",
 )
 
 
@@ -53,7 +53,7 @@ def record(**overrides: Any) -> Record:
         "frames_per_second": 450.5,
         "frame_px": (128, 96),
         "anchor_seconds": 0.015,
-        "anchor_spread": 0.05,
+        "anchor_share": 0.97,
     }
     return Record(**{**given_fields, **overrides})
 
@@ -249,3 +249,8 @@ def test_the_cost_of_an_asset_leaves_out_what_is_paid_once_or_for_the_study() ->
     assert left_out == {"load", "compile", "render", "evaluate"}
     assert record().total_seconds == 2.75
     assert record(seconds={}).total_seconds == 0
+
+
+def test_costs_are_those_of_an_asset_and_of_a_frame() -> None:
+    assert record(frames_per_second=4.0).costs == {"forward": 0.25, "optimise": 2.5, "frame": 0.25}
+    assert record(frames_per_second=None, seconds={"load": 3.0, "sfm": 0.0}).costs == {}
