@@ -1,4 +1,4 @@
-"""Command line: ``evalsuite fetch | prepare | scenes | weights | machine | run | noise | approve | report | train``."""
+"""Command line of evalsuite: data, runs, noise, approval, comparison, report, training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from evalsuite.core.mirror import DATA, mirror
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Views
+from evalsuite.execution.checkouts import checkout, laps
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection, find_suite, select
@@ -29,6 +31,8 @@ from evalsuite.fetch.listing import listing, size_text
 from evalsuite.fetch.manifest import Item, load_manifest
 from evalsuite.gates.approval import approve
 from evalsuite.gates.golden import Comparison, GoldenStore
+from evalsuite.gates.paired import MIN_PAIRS, judge_pairs, metric_differences
+from evalsuite.gates.timing import golden_of, read_timing, timing_path, write_timing
 from evalsuite.models.lgm.card import export
 from evalsuite.models.lgm.config import TRAINABLE
 from evalsuite.models.lgm.training import TrainingData, TrainSettings, load_objects, train_on
@@ -83,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument("--seeds", nargs="*", type=int, default=[], help="seeds that `noise` has run")
     approval.add_argument("--noise", type=Path, help="folder that `noise` had as --out (default: that of --out)")
     approval.add_argument("--golden", default="golden", type=Path)
+    approval.add_argument(
+        "--timing", action="store_true", help="also declare this machine: its speed and memory become goldens"
+    )
     report = command("report", _report, "print the tables and write the page from records")
     report.add_argument("--numbers", type=Path, help="folder for means and Pareto curve, in files that DVC shows")
     preparation = commands.add_parser("prepare", help="bring every scene of a suite into its prepared form")
@@ -93,8 +100,41 @@ def _parser() -> argparse.ArgumentParser:
     command("scenes", _scenes, "load every scene of a suite and write what it holds to scenes.json")
     command("weights", _weights, "write the hash of the suite's network weights to weights.json")
     command("machine", _machine, "write this machine's fingerprint to machine.json")
+    _add_compare(commands)
     _add_train(commands)
     return parser
+
+
+def _add_compare(commands: Any) -> None:
+    text = "is HEAD slower than BASE? Runs both in turns and judges paired ratios; exit code 1 if it is"
+    comparison = commands.add_parser("compare", help=text, description=text)
+    comparison.set_defaults(command=_compare)
+    comparison.add_argument("base", help="folder of a checkout, or a git revision")
+    comparison.add_argument("head", help="folder of a checkout, or a git revision")
+    comparison.add_argument("--pairs", type=int, default=12, help=f"laps of each, at least {MIN_PAIRS} (default: 12)")
+    comparison.add_argument("--threshold", type=float, default=0.05, help="change that counts (default: 0.05, 5 %%)")
+    comparison.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if options.pairs < MIN_PAIRS or options.threshold <= 0:
+        raise OptionError(
+            f"{options.pairs} pairs and a threshold of {options.threshold}, expected >= {MIN_PAIRS} and > 0"
+        )
+    console = Console(stderr=True)
+    measured = []
+    with tempfile.TemporaryDirectory(prefix="evalsuite-compare-") as folder:
+        scratch = Path(folder)
+        with checkout(options.base, scratch) as base, checkout(options.head, scratch) as head:
+            print(f"base {base.name} {base.commit[:12]}, head {head.name} {head.commit[:12]}")
+            for pair in laps(base, head, options.pairs, scratch, options.device):
+                measured.append(pair)
+                console.print(f"pair {len(measured)} of {options.pairs}")
+    results = judge_pairs(measured, options.threshold)
+    print(*results, sep="\n")
+    for metric, (gain, case) in metric_differences(measured).items():
+        print(f"largest difference in {metric}: {gain:+.6f} ({case}; > 0 means that head is better)")
+    return 1 if any(result.verdict == "slower" for result in results) else 0
 
 
 def _add_train(commands: Any) -> None:  # argparse names no public type for sub-parsers
@@ -209,6 +249,13 @@ def _approve(options: argparse.Namespace) -> int:
     changed = approve(_store(options), expected, goldens, options.seeds, repeats)
     for comparison in changed:
         print(_line(comparison))
+    if options.timing:
+        path = timing_path(options.golden, suite.name, device_class())
+        runs = [
+            [record for case in expected if (record := store.read(f"{case}{seed}")) is not None]
+            for store, seed in ((_store(options), ""), *((repeats, f"-s{seed}") for seed in options.seeds))
+        ]
+        write_timing(path, golden_of(runs, read_timing(path)))
     if changed:
         log = options.golden / "CHANGES.md"
         previous = log.read_text(encoding="utf-8") if log.exists() else "# What was approved, and why\n"

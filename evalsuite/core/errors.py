@@ -108,6 +108,10 @@ class UnsupportedError(EvalsuiteError):
     status: Status = "unsupported"
 
 
+class PhaseError(EvalsuiteError):
+    """A phase of the clock with no such name, or begun within another: time would be lost or counted twice."""
+
+
 class NotComparableError(EvalsuiteError):
     """Records of different protocols, schema or metric versions were put side by side."""
 

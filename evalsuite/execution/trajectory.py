@@ -21,10 +21,12 @@ from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import look_at, orbit_position
 from evalsuite.core.errors import EvalsuiteError, MissingDataError, Status
 from evalsuite.core.machine import commit, fingerprint, source_hash
-from evalsuite.core.memory import peak_bytes, reset_peak
+from evalsuite.core.memory import device_peak_bytes, host_peak_bytes, peak_bytes, reset_peak
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Cameras, Gaussians, Mesh, Renderable, Scene, Views
+from evalsuite.execution.anchor import Anchor
 from evalsuite.execution.geometry import geometry_floor, measure_geometry
+from evalsuite.execution.speed import TimedRenderable, frames_per_second
 from evalsuite.metrics.evaluate import evaluate
 from evalsuite.metrics.perceptual import refuse_wrong_backbones
 from evalsuite.models.lgm.weights import weights_path
@@ -61,13 +63,18 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
             pending = {steps: replace(record, weights=digest) for steps, record in pending.items()}
         scene = load_scene(trajectory.scene, suite, device)
         _write_strip(scene.heldout.over(scene.background), store, f"{scene.id}/truth.png")
-        warm_up(device)
-        reset_peak()
+        with clock.phase("compile"):
+            warm_up(device)
         settings = ArmSettings(suite.model, recipe, trajectory.steps, trajectory.seed, suite.weights)
-        peak = 0
+        anchor = Anchor(device)
+        anchor.sample()
+        host = on_device = 0
+        reset_peak()
         for checkpoint in _checkpoints(arm, scene, trajectory, settings, clock):
-            peak = max(peak, peak_bytes())
-            record = replace(pending[checkpoint.steps], peak_bytes=peak)
+            host, on_device = max(host, host_peak_bytes()), max(on_device, device_peak_bytes())
+            record = replace(pending[checkpoint.steps], peak_host_bytes=host, peak_device_bytes=on_device)
+            anchor.sample()
+            record = replace(record, anchor_seconds=anchor.seconds, anchor_share=anchor.share)
             evaluated, surface = _evaluated(record, checkpoint, scene, suite, store)
             store.write(evaluated)
             if checkpoint.steps == trajectory.steps[-1]:
@@ -154,14 +161,18 @@ def _evaluated(
     record: Record, checkpoint: Checkpoint, scene: Scene, suite: Suite, store: RecordStore
 ) -> tuple[Record, Mesh | None]:
     """The record with its readings, and the surface that those of geometry were taken from."""
-    metrics, images = evaluate(checkpoint.result, scene.heldout, scene.background, suite.protocol.eight_bit)
-    geometry, surface = measure_geometry(checkpoint.result, scene, suite.protocol.geometry)
+    clock, result, heldout = Clock(), checkpoint.result, scene.heldout
+    with clock.phase("evaluate"):
+        metrics, images = evaluate(TimedRenderable(result, clock), heldout, scene.background, suite.protocol.eight_bit)
+        geometry, surface = measure_geometry(result, scene, suite.protocol.geometry)
     strip = f"{record.case}.png"
     _save_strip(images, store.root / strip)
     evaluated = replace(
         record,
         metrics={**metrics, **geometry},
-        seconds=checkpoint.seconds,
+        seconds={**checkpoint.seconds, **clock.snapshot()},
+        frames_per_second=frames_per_second(result, heldout.cameras, scene.background),
+        frame_px=(heldout.cameras.width, heldout.cameras.height),
         gaussians=checkpoint.result.primitives,
         asset_bytes=checkpoint.result.bytes,
         notes=checkpoint.notes,
@@ -199,7 +210,7 @@ def _weights_hash(model: str, weights: Path | None) -> str:
 
 @lru_cache(maxsize=2)
 def warm_up(device: str) -> None:
-    """Compile every kernel once, outside any case's clock."""
+    """Compile every kernel once."""
     n, size = 8, 16
     generator = torch.Generator().manual_seed(0)
     gaussians = Gaussians(

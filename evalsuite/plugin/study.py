@@ -13,6 +13,7 @@ from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection
 from evalsuite.gates.golden import Comparison, GoldenStore, compare
+from evalsuite.gates.timing import TimingResult, judge_timing, read_timing, timing_path
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
 
@@ -73,3 +74,8 @@ class Study:
         comparison = compare(case.id, self.record(case), self.goldens.read(case.id))
         self.comparisons[case.id] = comparison
         return comparison
+
+    def timing(self) -> tuple[TimingResult, ...]:
+        """Judge speed and memory of the records against those of the declared machine."""
+        path = timing_path(self.settings.golden, self.selection.suite.name, device_class())
+        return judge_timing(self.records(), read_timing(path))

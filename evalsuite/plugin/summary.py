@@ -29,6 +29,10 @@ def summary_lines(study: Study, width: int) -> list[str]:
         f"evalsuite {study.selection.suite.name}: {len(study.expected)} cases expected, {len(records)} recorded, "
         f"{len(study.comparisons)} judged: {verdicts or 'none'}"
     )
+    timing = study.timing()
+    lines += [str(result) for result in timing if result.verdict != "same"]
+    of = Counter(result.verdict for result in timing)
+    lines.append(f"speed and memory: {', '.join(f'{count} {verdict}' for verdict, count in sorted(of.items()))}")
     lines.append(f"records: {study.store.root}  page: {study.settings.out / 'report' / 'index.html'}")
     return lines
 

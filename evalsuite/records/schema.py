@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evalsuite.core.errors import NonFiniteError, SchemaError, Status
+from evalsuite.core.phases import COST_PHASES
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def _name_the_model(tree: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +24,24 @@ def _name_the_model(tree: dict[str, Any]) -> dict[str, Any]:
     return {**tree, "model": "", "schema": 2}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_the_model}
+def _part_the_memory(tree: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 had one peak, the device's where there was one, and neither frames nor anchor."""
+    rest = {name: value for name, value in tree.items() if name != "peak_bytes"}
+    peak = tree["peak_bytes"] or None
+    on_device = str(tree["machine"].get("device_class", "")).startswith("cuda")
+    return {
+        **rest,
+        "peak_host_bytes": None if on_device else peak,
+        "peak_device_bytes": peak if on_device else 0,
+        "frames_per_second": None,
+        "frame_px": None,
+        "anchor_seconds": None,
+        "anchor_share": None,
+        "schema": 3,
+    }
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_the_model, 2: _part_the_memory}
 
 
 @dataclass(frozen=True)
@@ -56,9 +74,17 @@ class Record:
         model, weights: name of the network and hash of its weights, for arms A and B.
         status, reason: ``ok``, or why there are no metrics.
         metrics: readings by metric id.
-        seconds: by phase, cumulative up to this checkpoint; evaluation is in no phase.
-        gaussians, asset_bytes: size of the result.
-        peak_bytes: peak memory of the arm up to this checkpoint: resident on CPU, allocated by torch on CUDA.
+        seconds: by phase (`evalsuite.core.phases`), cumulative up to this checkpoint; ``render`` and ``evaluate`` are
+            those of this checkpoint alone.
+        gaussians, asset_bytes: size of the result: primitives, and bytes of the exported PLY.
+        peak_host_bytes: peak resident memory of the process while the arm worked, up to this checkpoint, all that the
+            process had loaded before included; None if not measured.
+        peak_device_bytes: peak device memory that torch allocated meanwhile; 0 on CPU, None if not measured.
+        frames_per_second: held-out frames rendered one at a time, 1 / median seconds of a frame, warm, with nothing but
+            the rendering in the clock; None if not measured.
+        frame_px: width and height of those frames.
+        anchor_seconds, anchor_share: median seconds of the anchor workload (`evalsuite.execution.anchor`), measured in
+            turns with the arm's stretches, and its processor seconds per second; None if not measured.
         notes: what a reader must know: what arm C started from, fallbacks, missing frames.
         machine, git, source: provenance: hardware and versions, commit, hash of the package's sources.
         images: strips of rendered held-out views, files relative to the record store.
@@ -84,7 +110,12 @@ class Record:
     seconds: Mapping[str, float] = field(default_factory=dict)
     gaussians: int = 0
     asset_bytes: int = 0
-    peak_bytes: int = 0
+    peak_host_bytes: int | None = None
+    peak_device_bytes: int | None = None
+    frames_per_second: float | None = None
+    frame_px: tuple[int, int] | None = None
+    anchor_seconds: float | None = None
+    anchor_share: float | None = None
     notes: tuple[str, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
     git: Mapping[str, Any] = field(default_factory=dict)
@@ -99,8 +130,15 @@ class Record:
 
     @property
     def total_seconds(self) -> float:
-        """Seconds of all phases."""
-        return sum(self.seconds.values(), 0.0)
+        """Seconds that one more asset costs: the phases of `COST_PHASES`."""
+        return sum((self.seconds.get(phase, 0.0) for phase in COST_PHASES), 0.0)
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Seconds of each phase that an asset costs, and of one rendered ``frame``; what is unknown is left out."""
+        seconds: dict[str, float] = {phase: self.seconds.get(phase, 0.0) for phase in COST_PHASES}
+        seconds["frame"] = 1 / self.frames_per_second if self.frames_per_second else 0.0
+        return {name: value for name, value in seconds.items() if value > 0}
 
     def dumps(self) -> str:
         """JSON with sorted keys and shortest round-trip floats.
@@ -128,17 +166,19 @@ def loads(text: str, source: str) -> Record:
         raise SchemaError(f"{source} is not an evalsuite record ({error}); delete it and run the case again") from None
     if schema > SCHEMA:
         raise SchemaError(f"{source} has schema {schema}, this evalsuite reads up to {SCHEMA}; upgrade evalsuite")
-    while schema < SCHEMA:
-        tree = _UPGRADES[schema](tree)
-        schema += 1
     try:
+        while schema < SCHEMA:
+            tree = _UPGRADES[schema](tree)
+            schema += 1
         metrics = {
             name: Reading(**{**reading, "per_view": tuple(reading["per_view"])})
             for name, reading in tree.pop("metrics").items()
         }
         notes, images = tuple(tree.pop("notes")), tuple(tree.pop("images"))
-        return Record(metrics=metrics, notes=notes, images=images, **tree)
-    except (KeyError, TypeError, AttributeError) as error:
+        frame = tree.pop("frame_px")
+        frame_px = None if frame is None else (int(frame[0]), int(frame[1]))
+        return Record(metrics=metrics, notes=notes, images=images, frame_px=frame_px, **tree)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise SchemaError(f"{source} is a malformed record ({error}); delete it and run the case again") from None
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from evalsuite.core.cases import BUDGETS
 from evalsuite.core.errors import MissingDataError
+from evalsuite.core.phases import COST_PHASES, PHASES
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
 from evalsuite.report.crossover import (
@@ -356,11 +357,18 @@ def _details(record: Record) -> list[tuple[str, str]]:
         (name, number(reading.value, 4) if reading.status == "ok" else reading.status)
         for name, reading in sorted(record.metrics.items())
     ]
-    phases = [(f"seconds, {phase}", f"{seconds:.2f}") for phase, seconds in sorted(record.seconds.items())]
-    sizes = [
-        ("asset, MB", f"{record.asset_bytes / 1e6:.2f}"),
-        ("peak memory, MB", f"{record.peak_bytes / 1e6:,.0f}"),
+    phases = [
+        (f"seconds, {phase}", f"{record.seconds[phase]:.2f}" + ("" if phase in COST_PHASES else " (not in the cost)"))
+        for phase in PHASES
+        if phase in record.seconds
     ]
+    sizes = [("asset, MB", f"{record.asset_bytes / 1e6:.2f}")]
+    for place, peak in (("host", record.peak_host_bytes), ("device", record.peak_device_bytes)):
+        if peak:
+            sizes.append((f"peak {place} memory, MB", f"{peak / 1e6:,.0f}"))
+    if record.frames_per_second and record.frame_px:
+        width, height = record.frame_px
+        sizes.append((f"frames per second, {width} x {height}", f"{record.frames_per_second:,.0f}"))
     return [*metrics, *phases, *sizes, *(("note", note) for note in record.notes)]
 
 

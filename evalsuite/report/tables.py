@@ -75,7 +75,7 @@ class Row:
         stratum: empty for a case without a record in a scene without any.
         status: as in the record, or ``not-run`` for an expected case without one.
         psnr, psnr_fg: dB.
-        seconds: see `asset_seconds`.
+        seconds: of one more asset (`Record.total_seconds`).
     """
 
     case: str
@@ -117,11 +117,6 @@ def parse_case(case_id: str) -> tuple[str, Setting, int]:
 def setting_of(record: Record) -> Setting:
     """Arm, budget and N of a record."""
     return Setting(record.arm, record.budget, record.steps)
-
-
-def asset_seconds(record: Record) -> float:
-    """Seconds that one more asset costs: all phases but ``compile``, which a process pays once."""
-    return float(sum(seconds for phase, seconds in record.seconds.items() if phase != "compile"))
 
 
 def check_comparable(records: Iterable[Record]) -> None:
@@ -174,7 +169,7 @@ def outcomes(
 
     Args:
         records: of one protocol.
-        quantity: metric id, ``seconds`` (`asset_seconds`) or ``gaussians``.
+        quantity: metric id, ``seconds`` (`Record.total_seconds`) or ``gaussians``.
         expected: ids of the cases there should be; those without a record are ``not-run``.
 
     Raises:
@@ -201,7 +196,7 @@ def _outcome(record: Record, quantity: str) -> Outcome:
     if record.status != "ok":
         return record.status
     if quantity == "seconds":
-        return asset_seconds(record)
+        return record.total_seconds
     if quantity == "gaussians":
         return float(record.gaussians)
     value = record.value(quantity)
@@ -268,7 +263,7 @@ def _row(record: Record) -> Row:
         psnr_fg=record.value("psnr-fg"),
         ssim=record.value("ssim"),
         alpha_iou=record.value("alpha-iou"),
-        seconds=asset_seconds(record),
+        seconds=record.total_seconds,
         gaussians=record.gaussians,
     )
 

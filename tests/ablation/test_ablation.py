@@ -27,7 +27,9 @@ def test_case(case: Case, study: Study, benchmark_clock: ReplayClock, benchmark:
             status=record.status,
             seconds=dict(record.seconds),
             gaussians=record.gaussians,
-            peak_bytes=record.peak_bytes,
+            peak_host_bytes=record.peak_host_bytes,
+            peak_device_bytes=record.peak_device_bytes,
+            frames_per_second=record.frames_per_second,
             metrics={name: reading.value for name, reading in record.metrics.items()},
         )
         benchmark.pedantic(benchmark_clock.advance, args=(record.total_seconds,), rounds=1)
@@ -56,6 +58,13 @@ def test_claim(claim: Claim, study: Study) -> None:
     result = judge(claim, study.records())
     if result.blocks:
         pytest.fail(str(result), pytrace=False)
+
+
+def test_speed_and_memory(study: Study) -> None:
+    """Nothing became slower or larger, as far as this machine can tell."""
+    worse = [str(result) for result in study.timing() if result.blocks]
+    if worse:
+        pytest.fail("\n".join(worse), pytrace=False)
 
 
 def test_complete(study: Study) -> None:

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from evalsuite.core import memory
-from evalsuite.core.memory import peak_bytes, reset_peak
+from evalsuite.core.memory import device_peak_bytes, host_peak_bytes, peak_bytes, reset_peak
 
 MIB = 2**20
 RESETS = os.access("/proc/self/clear_refs", os.W_OK)
@@ -63,3 +64,22 @@ def test_a_status_without_a_peak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t   100 kB\n")
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
     assert peak_bytes() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_without_a_device_its_peak_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_on_device", lambda: False)
+    assert device_peak_bytes() == 0
+    assert peak_bytes() == pytest.approx(host_peak_bytes(), rel=0.5)
+
+
+@pytest.mark.gpu
+def test_host_and_device_have_peaks_of_their_own() -> None:
+    reset_peak()
+    before, host = device_peak_bytes(), host_peak_bytes()
+    block = torch.ones(64 * MIB, dtype=torch.uint8, device="cuda")
+    del block
+    assert device_peak_bytes() - before >= 60 * MIB
+    assert peak_bytes() == device_peak_bytes()
+    assert host > 10 * MIB
+    reset_peak()
+    assert device_peak_bytes() <= before

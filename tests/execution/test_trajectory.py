@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from evalsuite.core.clock import Clock
 from evalsuite.core.errors import NonFiniteError, UnknownNameError
 from evalsuite.core.protocol import PROTOCOLS, GeometryRule, Protocol, Rig
 from evalsuite.core.suites import Suite
-from evalsuite.core.types import Evidence, Scene
+from evalsuite.core.types import Cameras, Evidence, Render, Scene
 from evalsuite.execution import trajectory as subject
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.trajectory import finished, run_trajectory
@@ -72,7 +74,17 @@ def test_every_checkpoint_becomes_a_record(store: RecordStore) -> None:
     assert len(last.metrics["psnr"].per_view) == 5
     assert last.seconds["optimise"] > first.seconds["optimise"] > 0
     assert last.seconds["sfm"] == first.seconds["sfm"] > 0
-    assert last.peak_bytes > 0
+    assert set(last.seconds) == {"sfm", "compile", "optimise", "render", "evaluate"}
+    assert last.total_seconds == last.seconds["sfm"] + last.seconds["optimise"]
+    assert last.peak_host_bytes is not None
+    assert first.peak_host_bytes is not None
+    assert last.peak_host_bytes >= first.peak_host_bytes > 2**20
+    assert last.peak_device_bytes == 0
+    assert last.frame_px == (32, 32)
+    assert last.frames_per_second is not None
+    assert last.frames_per_second > 0
+    assert last.anchor_seconds is not None
+    assert last.anchor_seconds > 0
     assert any("points" in note for note in last.notes)
     assert (store.root / last.images[0]).is_file()
     assert (store.root / "tiny.blob/truth.png").is_file()
@@ -131,6 +143,58 @@ def test_records_name_the_network(store: RecordStore) -> None:
     assert floor is not None
     assert (a.model, floor.model, floor.weights) == ("lgm-mini", "", "")
     assert any("dB better than an empty page" in note for note in a.notes)
+
+
+def test_every_phase_of_a_warm_start_has_its_name(store: RecordStore) -> None:
+    run_trajectory(B, SUITE, store, "cpu")
+    records = [store.read(case.id) for case in B.cases]
+    before = {"load", "compile", "prepare", "forward", "render", "evaluate"}
+    assert [set(r.seconds) for r in records if r] == [before, before | {"optimise"}, before | {"optimise"}]
+
+
+def test_the_first_pass_of_a_network_warms_it_and_is_charged_to_nobody(
+    store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evalsuite.arms import procedures
+
+    passes: list[str] = []
+    for name in ("predict", "infer"):
+        real = getattr(procedures, name)
+
+        def watched(*arguments: object, _name: str = name, _real: Callable[..., Any] = real, **named: object) -> Any:
+            passes.append(_name)
+            return _real(*arguments, **named)
+
+        monkeypatch.setattr(procedures, name, watched)
+    procedures._network.cache_clear()
+    for _ in range(2):
+        run_trajectory(Trajectory("tiny.blob", "a", None, (0,)), SUITE, store, "cpu")
+    assert passes == ["predict", "infer", "infer"]
+
+
+def test_rendering_and_metrics_are_told_apart(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renderer that takes 1 s a frame and metrics that take 100 s, on a clock of the test's own."""
+    now = 0.0
+
+    def slow(self: MeanColour, cameras: Cameras, background: torch.Tensor) -> Render:
+        nonlocal now
+        now += 1.0
+        return shown(self, cameras, background)
+
+    def measured(*arguments: Any) -> Any:
+        nonlocal now
+        now += 100.0
+        return evaluated(*arguments)
+
+    shown, evaluated = MeanColour.render, subject.evaluate
+    monkeypatch.setattr(MeanColour, "render", slow)
+    monkeypatch.setattr(subject, "evaluate", measured)
+    monkeypatch.setattr(subject, "Clock", partial(Clock, lambda: now))
+    run_trajectory(Trajectory("tiny.blob", "mean-colour", None, (0,)), SUITE, store, "cpu")
+    record = store.read("tiny.blob/mean-colour")
+    assert record is not None
+    assert (record.seconds["render"], record.seconds["evaluate"]) == (4.0, 100.0)
+    assert record.total_seconds == 0.0
 
 
 def test_weights_of_the_users_own_are_in_the_record(store: RecordStore, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalsuite.core.errors import NonFiniteError, SchemaError, Status
+from evalsuite.core.phases import PHASES
 from evalsuite.records.schema import SCHEMA, Reading, Record, loads
 
 TEXT = st.text(max_size=3)
@@ -21,6 +22,16 @@ VALUES = st.tuples(
     st.none() | FINITE, st.lists(FINITE, max_size=2).map(tuple), COUNTS, st.sampled_from(get_args(Status))
 )
 MACHINES = st.dictionaries(TEXT, st.none() | st.booleans() | COUNTS | FINITE | TEXT | st.lists(TEXT, max_size=1))
+
+
+NEW_IN_3 = (
+    "peak_host_bytes",
+    "peak_device_bytes",
+    "frames_per_second",
+    "frame_px",
+    "anchor_seconds",
+    "anchor_share",
+)
 
 
 def record(**overrides: Any) -> Record:
@@ -37,6 +48,12 @@ def record(**overrides: Any) -> Record:
         "protocol_hash": "0123456789ab",
         "metrics": {"psnr": Reading(25.5, (25.0, 26.0), 1), "lpips": Reading(None, (), 1, "missing-data")},
         "seconds": {"optimise": 2.5, "forward": 0.25},
+        "peak_host_bytes": 800_000_000,
+        "peak_device_bytes": 0,
+        "frames_per_second": 450.5,
+        "frame_px": (128, 96),
+        "anchor_seconds": 0.015,
+        "anchor_share": 0.97,
     }
     return Record(**{**given_fields, **overrides})
 
@@ -90,10 +107,44 @@ def test_a_float_is_the_shortest_that_comes_back() -> None:
     assert '"optimise": 0.1\n' in record(seconds={"optimise": 0.1}).dumps()
 
 
-def test_schema_1_is_read_without_a_model() -> None:
+def old(schema: int, **fields: Any) -> str:
+    """The JSON of the record as schema 1 or 2 had it."""
     tree = json.loads(record().dumps())
-    del tree["model"]
-    assert loads(json.dumps({**tree, "schema": 1}), "old.json") == record(model="")
+    for name in (*NEW_IN_3, *(("model",) if schema == 1 else ())):
+        del tree[name]
+    return json.dumps({**tree, "peak_bytes": 0, **fields, "schema": schema})
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_an_old_record_is_read_without_what_nobody_measured(schema: int) -> None:
+    unknown: dict[str, Any] = {**dict.fromkeys(NEW_IN_3), "peak_device_bytes": 0}
+    found = loads(old(schema, peak_bytes=700), "old.json")
+    assert found == record(**{**unknown, "peak_host_bytes": 700})
+
+
+@pytest.mark.parametrize(
+    ("device_class", "peak", "host", "device"),
+    [
+        ("cpu-x86-64", 700, 700, 0),
+        ("cuda-sm90", 700, None, 700),
+        ("cpu-x86-64", 0, None, 0),
+        ("cuda-sm90", 0, None, None),
+    ],
+    ids=["cpu", "cuda", "cpu-failed", "cuda-failed"],
+)
+def test_the_one_peak_of_schema_2_was_that_of_the_device(
+    device_class: str, peak: int, host: int | None, device: int | None
+) -> None:
+    found = loads(old(2, peak_bytes=peak, machine={"device_class": device_class}), "old.json")
+    assert (found.peak_host_bytes, found.peak_device_bytes) == (host, device)
+
+
+@pytest.mark.parametrize("missing", ["peak_bytes", "machine"])
+def test_an_old_record_without_its_own_fields_is_malformed(missing: str) -> None:
+    tree = json.loads(old(2))
+    del tree[missing]
+    with pytest.raises(SchemaError, match=r"old\.json is a malformed record"):
+        loads(json.dumps(tree), "old.json")
 
 
 def test_a_newer_schema_is_refused() -> None:
@@ -121,6 +172,9 @@ def test_a_newer_schema_is_refused() -> None:
         damaged(metrics={"psnr": {"value": 3.0, "version": 1}}),
         damaged(metrics={"psnr": {"value": 3.0, "version": 1, "per_view": [], "mood": "good"}}),
         damaged(notes=None),
+        damaged(frame_px=...),
+        damaged(frame_px=[128]),
+        damaged(frame_px=128),
         damaged(colour="red"),
     ],
     ids=[
@@ -141,6 +195,9 @@ def test_a_newer_schema_is_refused() -> None:
         "reading-short",
         "reading-long",
         "notes-null",
+        "no-frame",
+        "frame-short",
+        "frame-number",
         "unknown-field",
     ],
 )
@@ -185,6 +242,15 @@ def test_the_value_of_a_metric() -> None:
     assert void.value("psnr") is None
 
 
-def test_seconds_of_all_phases() -> None:
+def test_the_cost_of_an_asset_leaves_out_what_is_paid_once_or_for_the_study() -> None:
+    seconds = {phase: 2.0**power for power, phase in enumerate(PHASES)}
+    cost = record(seconds=seconds).total_seconds
+    left_out = {phase for phase, value in seconds.items() if not int(cost) & int(value)}
+    assert left_out == {"load", "compile", "render", "evaluate"}
     assert record().total_seconds == 2.75
     assert record(seconds={}).total_seconds == 0
+
+
+def test_costs_are_those_of_an_asset_and_of_a_frame() -> None:
+    assert record(frames_per_second=4.0).costs == {"forward": 0.25, "optimise": 2.5, "frame": 0.25}
+    assert record(frames_per_second=None, seconds={"load": 3.0, "sfm": 0.0}).costs == {}

@@ -101,6 +101,16 @@ def test_missing_and_failed_cases_are_listed(tmp_path: Path) -> None:
     assert "no image in the store: s.room: true held-out views" in text
 
 
+def test_what_a_case_took_is_told_in_full(tmp_path: Path) -> None:
+    taken = record("s.one", "a", seconds={"load": 9.0, "forward": 0.25}, peak_host_bytes=800_000_000)
+    taken = replace(taken, peak_device_bytes=0, frames_per_second=450.4, frame_px=(128, 96))
+    write_store(tmp_path / "store", [taken])
+    text = " ".join(read(write_page(tmp_path / "store", tmp_path / "out", [])).text.split())
+    for fact in ("seconds, load", "9.00 (not in the cost)", "seconds, forward", "peak host memory, MB", "128 x 96"):
+        assert fact in text
+    assert "device memory" not in text
+
+
 def test_records_that_are_not_asked_for_stay_out(tmp_path: Path) -> None:
     """The records of a noise run may be of older code, which is no reason to show nothing."""
     records = scene_records("s.one")

@@ -18,7 +18,6 @@ from evalsuite.records.schema import Reading
 from evalsuite.report.tables import (
     NOT_RUN,
     Setting,
-    asset_seconds,
     case_rows,
     case_table,
     mean_over,
@@ -82,10 +81,6 @@ def test_failed_and_expected_cases_stay_as_rows_without_numbers() -> None:
 
 def test_text_of_a_record_is_no_markup_in_the_terminal() -> None:
     assert "[red]x[/]" in shown(case_table([record(psnr=None, status="crashed", reason="[red]x[/]")]))
-
-
-def test_compilation_is_no_cost_of_an_asset() -> None:
-    assert asset_seconds(record(seconds={"compile": 30.0, "forward": 1.0, "optimise": 2.5})) == 3.5
 
 
 def test_pools_keep_the_order_of_strata_and_leave_unbounded_out_of_objects() -> None:

@@ -282,7 +282,12 @@ def predict(
     Returns:
         One Gaussian per splat-map pixel; with the hull head, of those that any renderer would show.
     """
-    x, frame = model_input(model.config, inputs, background, centre, photographs=photographs)
+    return infer(model, *model_input(model.config, inputs, background, centre, photographs=photographs))
+
+
+@torch.no_grad()
+def infer(model: LGM, x: Float[Tensor, "V Cin s s"], frame: Frame) -> Gaussians:
+    """`predict` from what `model_input` has made of the views."""
     batch = x[None].float()
     gaussians = model.to_gaussians(model(batch), batch)[0]
     if model.config.head == "hull":

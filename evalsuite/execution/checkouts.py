@@ -1,0 +1,137 @@
+"""Two checkouts of evalsuite run in turns, each in processes of its own with its own code.
+
+A lap is one process: layout of memory and luck of the allocator differ from process to process by some per cent, so
+repeats within a process would agree with each other and be wrong together (Kalibera & Jones 2013).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from evalsuite.core.errors import OptionError
+from evalsuite.records.schema import Record
+from evalsuite.records.store import RecordStore
+
+LAP = ("--suite", "smoke", "--scene", "smoke.blob", "--arm", "b", "--arm", "c", "--steps", "0", "--steps", "200")
+"""Forward pass, SfM, photometric steps with density control, rendering: every phase that an asset costs."""
+
+_WARM = ("--suite", "smoke", "--scene", "smoke.blob", "--arm", "mean-colour")
+_ONE_THREAD = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Threads that wait for each other multiply what neighbours on the machine do to a lap."""
+
+_LAP_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A folder with the code of one side, and the interpreter that runs it.
+
+    Attributes:
+        name: as the user gave it.
+        commit: what is checked out.
+    """
+
+    name: str
+    root: Path
+    python: Path
+    commit: str
+
+
+@contextmanager
+def checkout(name: str, scratch: Path) -> Iterator[Checkout]:
+    """A folder, or a git revision of the repository here, which lives in a work tree below ``scratch`` meanwhile.
+
+    The interpreter is that of the checkout's own ``.venv``, else the one that runs now.
+
+    Raises:
+        OptionError: neither a checkout nor a revision, uncommitted changes, or an environment that cannot import it.
+    """
+    if Path(name).is_dir():
+        yield _opened(name, Path(name))
+        return
+    commit = _git(Path(), "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    if commit is None:
+        raise OptionError(f"{name} is neither a folder nor a git revision here; expected a checkout of evalsuite")
+    tree = scratch / f"tree-{commit[:12]}-{len(list(scratch.iterdir()))}"
+    if _git(Path(), "worktree", "add", "--quiet", "--detach", str(tree), commit) is None:
+        raise OptionError(f"git made no work tree of {name} in {scratch}: see `git worktree list`, then prune")
+    try:
+        yield _opened(name, tree)
+    finally:
+        _git(Path(), "worktree", "remove", "--force", str(tree))
+
+
+def laps(
+    base: Checkout, head: Checkout, pairs: int, scratch: Path, device: str = "cpu"
+) -> Iterator[tuple[list[Record], list[Record]]]:
+    """Yield (base, head) records of each pair of laps; who goes first alternates: A B, B A, A B ...
+
+    Raises:
+        OptionError: a lap failed; the message ends with its last line.
+    """
+    for side in (base, head):
+        _lap(side, _WARM, scratch / "warm", device)  # compiles kernels into the checkout's cache
+    for pair in range(pairs):
+        order = (base, head) if pair % 2 == 0 else (head, base)
+        found = [_lap(side, LAP, scratch / f"lap-{pair}-{place}", device) for place, side in enumerate(order)]
+        yield (found[0], found[1]) if pair % 2 == 0 else (found[1], found[0])
+
+
+def _opened(name: str, folder: Path) -> Checkout:
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None or not (Path(top) / "evalsuite" / "cli.py").is_file():
+        raise OptionError(f"{name} is not a git checkout of evalsuite; expected a folder with evalsuite/cli.py in it")
+    root = Path(top)
+    changed = (_git(root, "status", "--porcelain", "--untracked-files=no") or "").splitlines()
+    if changed:
+        raise OptionError(
+            f"{name} has {len(changed)} changed files (first: {changed[0][2:].strip()}), expected none, or nobody "
+            "could repeat the comparison: commit or stash them"
+        )
+    own = root / ".venv" / "bin" / "python"
+    python = own if own.exists() else Path(sys.executable)
+    probe = _python(python, root, ("-c", "import evalsuite.cli; print(evalsuite.cli.__file__)"))
+    found = Path(_last_line(probe.stdout)).resolve()
+    if probe.returncode != 0 or not found.is_relative_to(root.resolve()):
+        raise OptionError(
+            f"{python} does not import evalsuite from {name} ({_last_line(probe.stderr or probe.stdout)}); "
+            "run `make environment` there"
+        )
+    return Checkout(name, root, python, _git(root, "rev-parse", "HEAD") or "")
+
+
+def _lap(side: Checkout, arguments: Sequence[str], out: Path, device: str) -> list[Record]:
+    command = ("-m", "evalsuite.cli", "run", *arguments, "--workers", "1", "--device", device, "--out", str(out))
+    done = _python(side.python, side.root, command)
+    if done.returncode != 0:
+        raise OptionError(f"a lap of {side.name} failed: {_last_line(done.stderr)}")
+    return list(RecordStore(out / "records" / "smoke"))
+
+
+def _python(python: Path, root: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": str(root)}
+    try:
+        return subprocess.run(
+            [str(python), *arguments],
+            cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=_LAP_SECONDS,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise OptionError(
+            f"{python} did not run to its end in {root} ({error}); run `make environment` there"
+        ) from None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no output"

@@ -1,0 +1,147 @@
+"""Two checkouts in turns: what is refused before any time is spent, and in which order laps run."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from evalsuite.core.errors import OptionError
+from evalsuite.execution import checkouts
+from evalsuite.execution.checkouts import Checkout, checkout, laps
+
+CLI = """import sys
+print("this is a small evalsuite")
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=Tester", "-c", "user.email=tester@localhost")
+    done = subprocess.run(["git", "-C", str(folder), *identity, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a package of the right name and two commits; the current folder."""
+    folder = tmp_path / "repository"
+    (folder / "evalsuite").mkdir(parents=True)
+    (folder / "evalsuite/__init__.py").touch()
+    (folder / "evalsuite/cli.py").write_text(CLI)
+    git(folder, "init", "--quiet", "--initial-branch", "trunk")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "one")
+    git(folder, "tag", "first")
+    (folder / "evalsuite/cli.py").write_text(CLI + "second = 2\n")
+    git(folder, "commit", "--quiet", "--all", "--message", "two")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+def test_a_folder_is_itself(repository: Path, scratch: Path) -> None:
+    with checkout(".", scratch) as found:
+        assert found.root == repository
+        assert found.commit == git(repository, "rev-parse", "HEAD")
+        assert found.name == "."
+    assert not list(scratch.iterdir())
+
+
+def test_a_revision_lives_in_a_work_tree_and_leaves_none(repository: Path, scratch: Path) -> None:
+    with checkout("first", scratch) as first, checkout("trunk", scratch) as trunk, checkout("first", scratch) as again:
+        assert len({first.root, trunk.root, again.root}) == 3
+        assert (first.root / "evalsuite/cli.py").read_text() == CLI
+        assert (trunk.root / "evalsuite/cli.py").read_text() != CLI
+        assert first.commit == again.commit == git(repository, "rev-parse", "first")
+    assert not list(scratch.iterdir())
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def test_a_work_tree_goes_also_when_its_use_fails(repository: Path, scratch: Path) -> None:
+    def use() -> None:
+        with checkout("first", scratch):
+            raise RuntimeError("lap failed")
+
+    with pytest.raises(RuntimeError, match="lap failed"):
+        use()
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def refusal(name: str, scratch: Path) -> str:
+    with pytest.raises(OptionError) as caught, checkout(name, scratch):
+        pass
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_is_no_checkout_is_refused(repository: Path, scratch: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    assert "is not a git checkout of evalsuite" in refusal(str(tmp_path / "plain"), scratch)
+    assert "neither a folder nor a git revision" in refusal("frist", scratch)
+    git(repository, "rm", "--quiet", "evalsuite/cli.py")
+    git(repository, "commit", "--quiet", "--message", "gone")
+    assert "expected a folder with evalsuite/cli.py" in refusal(".", scratch)
+
+
+def test_uncommitted_changes_are_refused_and_new_files_are_not(repository: Path, scratch: Path) -> None:
+    (repository / "notes.txt").touch()
+    with checkout(".", scratch):
+        pass
+    (repository / "evalsuite/cli.py").write_text(CLI)
+    assert ". has 1 changed files (first: evalsuite/cli.py)" in refusal(".", scratch)
+
+
+def test_an_environment_that_cannot_import_is_named(repository: Path, scratch: Path) -> None:
+    (repository / "evalsuite/cli.py").write_text("import nothing_of_this_name\n")
+    git(repository, "commit", "--quiet", "--all", "--message", "broken")
+    message = refusal(".", scratch)
+    assert "No module named 'nothing_of_this_name'" in message
+    assert message.endswith("run `make environment` there")
+
+
+def test_a_checkouts_own_environment_is_used(repository: Path, scratch: Path) -> None:
+    own = repository / ".venv/bin/python"
+    own.parent.mkdir(parents=True)
+    own.write_text(f"#!/bin/sh\necho {repository}/evalsuite/cli.py\n")
+    own.chmod(0o755)
+    with checkout(".", scratch) as found:
+        assert found.python == own
+    own.write_text("#!/bin/sh\necho /elsewhere/evalsuite/cli.py\n")
+    assert "does not import evalsuite from ." in refusal(".", scratch)
+
+
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the sides, as their processes would start."""
+    started: list[str] = []
+
+    def lap(side: Checkout, arguments: Sequence[str], out: Path, device: str) -> list[str]:
+        started.append(side.name if "c" in arguments else f"warm {side.name}")
+        return [side.name]
+
+    monkeypatch.setattr(checkouts, "_lap", lap)
+    return started
+
+
+def test_laps_alternate_after_a_warm_one_and_stay_in_pairs(order: list[str], scratch: Path) -> None:
+    base, head = (Checkout(name, scratch, scratch, "") for name in "AB")
+    found = list(laps(base, head, 3, scratch))
+    assert order == ["warm A", "warm B", "A", "B", "B", "A", "A", "B"]
+    assert found == [(["A"], ["B"])] * 3
+
+
+def test_a_lap_that_fails_ends_with_its_last_line(repository: Path, scratch: Path) -> None:
+    (repository / "evalsuite/cli.py").write_text(
+        "import sys\nif sys.argv[1:]: sys.exit('first line\\nno such suite')\n"
+    )
+    git(repository, "commit", "--quiet", "--all", "--message", "failing")
+    with checkout(".", scratch) as side, pytest.raises(OptionError, match=r"a lap of \. failed: no such suite"):
+        next(laps(side, side, 1, scratch))
