@@ -40,7 +40,7 @@ from evalsuite.models.lgm.weights import MINI_PATH, weights_path
 from evalsuite.records.store import RecordStore
 from evalsuite.report.numbers import write_numbers
 from evalsuite.report.page import write_page
-from evalsuite.report.tables import case_table, stratum_table
+from evalsuite.report.tables import case_table, means_tables, stratum_table
 from evalsuite.scenes.catalogue import PREPARED, SCENES
 from evalsuite.scenes.preparation import prepare
 
@@ -287,7 +287,7 @@ def _report(options: argparse.Namespace) -> int:
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
     console.print(case_table(records))
-    console.print(stratum_table(records))
+    console.print(stratum_table(records), *means_tables(records))
     print(write_page(store.root, options.out / "report", expected))
     if options.numbers:
         write_numbers(records, options.numbers, expected)

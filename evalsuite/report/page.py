@@ -35,18 +35,10 @@ from evalsuite.report.tables import (
     case_rows,
     check_comparable,
     main_pools,
+    measured,
     number,
     scene_count,
     stratum_cells,
-)
-
-STRATUM_TABLES = (
-    ("psnr", "PSNR, dB", 2),
-    ("psnr-fg", "PSNR on the foreground, dB", 2),
-    ("ssim", "SSIM", 4),
-    ("alpha-iou", "alpha IoU", 3),
-    ("seconds", "seconds per asset", 1),
-    ("gaussians", "Gaussians", 0),
 )
 
 
@@ -130,7 +122,7 @@ def write_page(store_root: Path, out: Path, expected: Sequence[str], training_se
         warnings=_warnings(records, rows),
         headlines=_headlines(trades, main_pools(records)),
         tables=[_trade_table(trades), _scene_trade_table(scene_trades(records, expected))],
-        strata=[TextTable(title, *stratum_cells(records, key, n, expected)) for key, title, n in STRATUM_TABLES],
+        strata=[TextTable(title, *stratum_cells(records, key, n, expected)) for key, title, n in measured(records)],
         figures=_write_figures(records, out),
         costs=_costs(records, training_seconds, expected),
         training_hours=training_seconds / 3600,

@@ -19,6 +19,8 @@ from rich.table import Table
 
 from evalsuite.core.cases import BUDGETS, Stratum
 from evalsuite.core.errors import NotComparableError, OptionError
+from evalsuite.core.protocol import GeometryRule
+from evalsuite.metrics.spec import geometry_metrics
 from evalsuite.records.schema import Record
 
 ARM_NAMES = {
@@ -36,6 +38,24 @@ OBJECTS = "objects"
 
 UNBOUNDED: Stratum = "unbounded"
 NOT_RUN = "not-run"
+
+_GEOMETRY = {quantity: spec.id for quantity, spec in geometry_metrics(GeometryRule()).items()}
+
+QUANTITIES = (
+    ("psnr", "PSNR, dB", 2),
+    ("psnr-fg", "PSNR on the foreground, dB", 2),
+    ("ssim", "SSIM", 4),
+    ("flip-67", "FLIP", 4),
+    ("lpips-vgg", "LPIPS-VGG", 4),
+    ("lpips-alex", "LPIPS-Alex", 4),
+    ("alpha-iou", "alpha IoU", 3),
+    (_GEOMETRY["chamfer"], "Chamfer, diagonals", 4),
+    (_GEOMETRY["f-score-1"], "F-score at 1 %", 3),
+    (_GEOMETRY["normals"], "normals", 3),
+    ("seconds", "seconds per asset", 1),
+    ("gaussians", "Gaussians", 0),
+)
+"""What tables show of each setting: quantity (see `outcomes`), title, digits."""
 
 Outcome = float | str
 """A value, or the status that stands in its place."""
@@ -205,6 +225,12 @@ def _outcome(record: Record, quantity: str) -> Outcome:
     return record.metrics[quantity].status if quantity in record.metrics else "missing-data"
 
 
+def measured(records: Iterable[Record]) -> list[tuple[str, str, int]]:
+    """Those of `QUANTITIES` that some record has a value of."""
+    records = list(records)
+    return [entry for entry in QUANTITIES if any(not isinstance(_outcome(r, entry[0]), str) for r in records)]
+
+
 @dataclass(frozen=True)
 class Mean:
     """A mean over the scenes that gave a value.
@@ -336,3 +362,25 @@ def stratum_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Ta
     for row in rows:
         table.add_row(*map(escape, row))
     return table
+
+
+def means_tables(records: Iterable[Record], expected: Sequence[str] = ()) -> list[Table]:
+    """Means of every `measured` quantity per arm, budget and N, for the terminal: a table per main pool."""
+    records = list(records)
+    shown = measured(records)
+    found = [outcomes(records, quantity, expected) for quantity, _, _ in shown]
+    tables = []
+    for pool, scenes in main_pools(records).items():
+        table = Table(title=f"Means over {pool} ({scene_count(len(scenes))})", box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("arm", "budget"):
+            table.add_column(name, no_wrap=True)
+        for name in ("N", *(title for _, title, _ in shown)):
+            table.add_column(name, justify="right")
+        for setting in found[0] if found else ():
+            if set(found[0][setting]) & set(scenes):
+                means = [mean_over(by_setting[setting], scenes) for by_setting in found]
+                cells = [mean.text(digits) for mean, (_, _, digits) in zip(means, shown, strict=True)]
+                steps = f"{setting.steps:,}" if setting.budget else ""
+                table.add_row(*map(escape, (arm_name(setting.arm), setting.budget or "", steps, *cells)))
+        tables.append(table)
+    return tables

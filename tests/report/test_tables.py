@@ -21,6 +21,7 @@ from evalsuite.report.tables import (
     case_rows,
     case_table,
     mean_over,
+    means_tables,
     outcomes,
     parse_case,
     pools,
@@ -143,3 +144,29 @@ def test_the_terminal_holds_every_cell() -> None:
     assert len(rows) == len(expected_cases("s"))
     text = shown(stratum_table(records))
     assert all(cell in text for row in rows for cell in row)
+
+
+def test_means_show_what_was_measured_per_pool() -> None:
+    chamfer, lpips = "chamfer.100k-s0", Reading(None, (), 1, "missing-data")
+    records = [
+        record(
+            scene,
+            "a",
+            psnr=20.0 + i,
+            stratum=stratum,
+            metrics={
+                "psnr": Reading(20.0 + i, (20.0 + i,), 1),
+                chamfer: Reading(0.01 * (i + 1), (), 1),
+                "lpips-vgg": lpips,
+            },
+        )
+        for i, (scene, stratum) in enumerate([("s.one", "thin"), ("s.two", "blocky"), ("r.room", "unbounded")])
+    ]
+    objects, rooms = (shown(table) for table in means_tables(records))
+    assert "Means over objects (2 scenes)" in objects
+    assert "20.50" in objects
+    assert "0.0150" in objects
+    assert "LPIPS" not in objects
+    assert "Means over unbounded (1 scene)" in rooms
+    assert "22.00" in rooms
+    assert means_tables([]) == []
