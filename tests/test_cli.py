@@ -54,7 +54,7 @@ def png(tmp_path: Path) -> bytes:
         (("train", "--data", "none", "--out", "run", "--steps", "0"), "0 steps of 4 samples"),
         (("report", "--out", "nowhere"), "no records in nowhere"),
         (("approve", "--out", "nowhere", "--reason", "try"), "cases have no good record"),
-        (("compare", ".", ".", "--pairs", "3"), "3 pairs and a threshold of 0.05, expected >= 8 and > 0"),
+        (("compare", ".", ".", "--pairs", "3"), "3 pairs and a threshold of 0.05, expected >= 10 and > 0"),
         (("compare", "nowhere", "."), "nowhere is neither a folder nor a git revision"),
     ],
 )

@@ -24,7 +24,7 @@ _SMALL, _CALLS = 64, 500
 
 
 class Anchor:
-    """The workload on one device, and what it took so far. About 15 ms a run on a core of 2024.
+    """The workload on one device, and what it took so far. About 10 ms a run on a core of 2024.
 
     Args:
         clock: for tests; one of its own by default.

@@ -2,7 +2,8 @@
 
 Laps come in pairs that share a minute of the machine, so drift and neighbours cancel in the ratio of a pair. A verdict
 needs three things at once: a median ratio beyond a threshold, an absolute floor, and a Wilcoxon signed-rank test
-(Wilcoxon 1945; `scipy.stats.wilcoxon`) at `ALPHA` divided by the number of quantities (Bonferroni). `same` is a claim
+(Wilcoxon 1945; `scipy.stats.wilcoxon`) at `ALPHA` divided by the number of quantities (Bonferroni). Quantities are
+few, phases summed over the cases of a lap: every further one would raise the bar for all. `same` is a claim
 too: the whole bootstrap interval lies within the threshold.
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 from scipy.stats import bootstrap, wilcoxon
 
 from evalsuite.core.errors import NotComparableError, OptionError
+from evalsuite.core.phases import COST_PHASES
 from evalsuite.metrics.spec import METRICS
 from evalsuite.records.schema import Record
 
@@ -27,8 +29,8 @@ FLOOR_SECONDS = {"frame": 0.0002}
 _FLOOR_SECONDS = 0.02
 """Smallest change of a median that counts, for phases; frames have their own."""
 
-MIN_PAIRS = 8
-"""With fewer, even laps that all say the same cannot pass the test."""
+MIN_PAIRS = 1 + math.ceil(math.log2((len(COST_PHASES) + 1) / ALPHA))
+"""With n pairs the smallest p there is, all ratios on one side, is 2^(1 - n): fewer could reach no verdict."""
 
 Verdict = Literal["same", "faster", "slower", "inconclusive"]
 Lap = Sequence[Record]
@@ -39,7 +41,7 @@ class PairedResult:
     """What the laps say of one quantity.
 
     Attributes:
-        quantity: setting and phase, such as ``c-capture-n200 optimise``.
+        quantity: phase, or ``frame``: seconds of one frame of every case.
         base, head: median seconds.
         ratio, low, high: median of head / base over pairs, with its bootstrap interval.
         p: of the signed-rank test, two-sided, not corrected.
@@ -104,7 +106,7 @@ def judge_quantity(
     ).confidence_interval
     effect, band = float(np.median(logs)), math.log1p(threshold)
     before, after = float(np.median(base)), float(np.median(head))
-    small = before * abs(math.expm1(effect)) <= FLOOR_SECONDS.get(name.split()[-1], _FLOOR_SECONDS)
+    small = before * abs(math.expm1(effect)) <= FLOOR_SECONDS.get(name, _FLOOR_SECONDS)
     verdict: Verdict = "inconclusive"
     if small or (-band <= interval.low and interval.high <= band):
         verdict = "same"
@@ -115,11 +117,15 @@ def judge_quantity(
 
 
 def lap_costs(lap: Lap) -> dict[str, float]:
-    """Seconds by setting and phase, and per frame, of the last checkpoint of every trajectory."""
+    """Seconds by phase and per frame, each summed over the last checkpoints of all trajectories."""
     last: dict[tuple[str, str, str | None], Record] = {}
     for record in sorted(lap, key=lambda r: r.steps):
         last[record.scene, record.arm, record.budget] = record
-    return {f"{record.case} {name}": value for record in last.values() for name, value in record.costs.items()}
+    found: dict[str, float] = {}
+    for record in last.values():
+        for name, seconds in record.costs.items():
+            found[name] = found.get(name, 0.0) + seconds
+    return found
 
 
 def metric_differences(laps: Sequence[tuple[Lap, Lap]]) -> Mapping[str, tuple[float, str]]:
