@@ -34,6 +34,7 @@ from evalsuite.report.tables import (
     Row,
     case_rows,
     check_comparable,
+    metrics_without_data,
     number,
     pools,
     scene_count,
@@ -44,6 +45,9 @@ STRATUM_TABLES = (
     ("psnr", "PSNR, dB", 2),
     ("psnr-fg", "PSNR on the foreground, dB", 2),
     ("ssim", "SSIM", 4),
+    ("flip-67", "FLIP (lower is better)", 4),
+    ("lpips-vgg", "LPIPS, VGG16 (lower is better)", 4),
+    ("lpips-alex", "LPIPS, AlexNet (lower is better)", 4),
     ("alpha-iou", "alpha IoU", 3),
     ("seconds", "seconds per asset", 1),
     ("gaussians", "Gaussians", 0),
@@ -348,6 +352,7 @@ def _entry(row: Row, record: Record | None, store_root: Path, out: Path) -> Entr
         ("PSNR", row.psnr, 2),
         ("PSNR fg", row.psnr_fg, 2),
         ("SSIM", row.ssim, 4),
+        ("FLIP", row.flip, 4),
         ("seconds", row.seconds, 1),
         ("Gaussians", row.gaussians, 0),
     )
@@ -387,7 +392,7 @@ def _warnings(records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
     """What makes numbers on the page less comparable than they look."""
     machines = sorted({_machine(record) for record in records})
     unknown = sorted({row.scene for row in rows if not row.stratum})
-    found = []
+    found = [f"{line}." for line in metrics_without_data(records)]
     if unknown:
         found.append(f"{scene_count(len(unknown))} without any record, so of no stratum here: {', '.join(unknown)}.")
     if len(machines) > 1:
