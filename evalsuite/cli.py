@@ -1,4 +1,4 @@
-"""Command line of evalsuite: data, runs, noise, approval, comparison, report, training."""
+"""Command line of evalsuite: doctor, data, runs, noise, approval, comparison, report, training."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from evalsuite.core.mirror import DATA, mirror
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Views
+from evalsuite.doctor import data_lines, lpips_acceptance, machine_lines
 from evalsuite.execution.checkouts import checkout, laps
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.progress import run_selection
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--out", default="out", type=Path, help="folder of records and page (default: out)")
         return sub
 
+    _add_doctor(commands)
     _add_fetch(commands)
     run = command("run", _run, "run a suite and write its records, without judging them")
     run.add_argument("--scene", action="append", default=[])
@@ -162,6 +164,26 @@ def _train(options: argparse.Namespace) -> int:
         run = train_on(data, settings, options.out)
         print(f"{run.done.samples} samples seen; checkpoint, log and curves are in {options.out}")
     return 0
+
+
+def _add_doctor(commands: Any) -> None:
+    text = "say what this machine has: versions, threads, data and weights with the state of their hash"
+    doctor = commands.add_parser("doctor", help=text, description=text)
+    doctor.set_defaults(command=_doctor)
+    doctor.add_argument("--lpips", action="store_true", help="hold LPIPS against a value documented elsewhere, instead")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    if options.lpips:
+        values = lpips_acceptance()
+        print(f"LPIPS is right: {', '.join(f'{value:.4f}' for value in values)} for the documented pairs")
+        return 0
+    for line in machine_lines():
+        print(line)
+    found = list(data_lines(load_manifest(), Source(DATA, mirror(), offline=True)))
+    for line, _ in found:
+        print(line)
+    return 0 if all(good for _, good in found) else 1
 
 
 def _add_fetch(commands: Any) -> None:

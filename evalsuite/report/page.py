@@ -36,6 +36,7 @@ from evalsuite.report.tables import (
     check_comparable,
     main_pools,
     measured,
+    metrics_without_data,
     number,
     scene_count,
     stratum_cells,
@@ -333,6 +334,7 @@ def _entry(row: Row, record: Record | None, store_root: Path, out: Path) -> Entr
         ("PSNR", row.psnr, 2),
         ("PSNR fg", row.psnr_fg, 2),
         ("SSIM", row.ssim, 4),
+        ("FLIP", row.flip, 4),
         ("seconds", row.seconds, 1),
         ("Gaussians", row.gaussians, 0),
     )
@@ -379,7 +381,7 @@ def _warnings(records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
     """What makes numbers on the page less comparable than they look."""
     machines = sorted({_machine(record) for record in records})
     unknown = sorted({row.scene for row in rows if not row.stratum})
-    found = []
+    found = [f"{line}." for line in metrics_without_data(records)]
     if unknown:
         found.append(f"{scene_count(len(unknown))} without any record, so of no stratum here: {', '.join(unknown)}.")
     if len(machines) > 1:

@@ -45,11 +45,11 @@ QUANTITIES = (
     ("psnr", "PSNR, dB", 2),
     ("psnr-fg", "PSNR on the foreground, dB", 2),
     ("ssim", "SSIM", 4),
-    ("flip-67", "FLIP", 4),
-    ("lpips-vgg", "LPIPS-VGG", 4),
-    ("lpips-alex", "LPIPS-Alex", 4),
+    ("flip-67", "FLIP (lower is better)", 4),
+    ("lpips-vgg", "LPIPS, VGG16 (lower is better)", 4),
+    ("lpips-alex", "LPIPS, AlexNet (lower is better)", 4),
     ("alpha-iou", "alpha IoU", 3),
-    (_GEOMETRY["chamfer"], "Chamfer, diagonals", 4),
+    (_GEOMETRY["chamfer"], "Chamfer, diagonals (lower is better)", 4),
     (_GEOMETRY["f-score-1"], "F-score at 1 %", 3),
     (_GEOMETRY["normals"], "normals", 3),
     ("seconds", "seconds per asset", 1),
@@ -95,6 +95,7 @@ class Row:
         stratum: empty for a case without a record in a scene without any.
         status: as in the record, or ``not-run`` for an expected case without one.
         psnr, psnr_fg: dB.
+        flip, lpips_vgg: lower is better.
         seconds: of one more asset (`Record.total_seconds`).
     """
 
@@ -108,6 +109,8 @@ class Row:
     psnr: float | None = None
     psnr_fg: float | None = None
     ssim: float | None = None
+    flip: float | None = None
+    lpips_vgg: float | None = None
     alpha_iou: float | None = None
     seconds: float | None = None
     gaussians: int | None = None
@@ -288,6 +291,8 @@ def _row(record: Record) -> Row:
         psnr=record.value("psnr"),
         psnr_fg=record.value("psnr-fg"),
         ssim=record.value("ssim"),
+        flip=record.value("flip-67"),
+        lpips_vgg=record.value("lpips-vgg"),
         alpha_iou=record.value("alpha-iou"),
         seconds=record.total_seconds,
         gaussians=record.gaussians,
@@ -304,12 +309,30 @@ def scene_count(count: int) -> str:
     return f"{count} scene" if count == 1 else f"{count} scenes"
 
 
+def metrics_without_data(records: Iterable[Record]) -> list[str]:
+    """A line per metric that some cases lack for want of data, and why: nothing is blocked, and nothing silent."""
+    records = [record for record in records if record.status == "ok"]
+    reasons: dict[str, list[str]] = {}
+    for record in records:
+        for name, reading in sorted(record.metrics.items()):
+            if reading.status == "missing-data":
+                reasons.setdefault(name, []).append(reading.reason)
+    return [
+        f"{name} is missing-data in {len(found)} of {len(records)} cases: {found[0]}" for name, found in reasons.items()
+    ]
+
+
 def case_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Table:
-    """`case_rows` for the terminal; the last column is the status where it is not ``ok``."""
-    table = Table(title="Cases (held-out views)", box=SIMPLE_HEAD, pad_edge=False)
+    """`case_rows` for the terminal; the last column is the status where it is not ``ok``.
+
+    Metrics that lack data are named once, below the table.
+    """
+    records = list(records)
+    missing = [escape(line) for line in metrics_without_data(records)]
+    table = Table(title="Cases (held-out views)", box=SIMPLE_HEAD, pad_edge=False, caption="\n".join(missing) or None)
     for name in ("scene", "arm", "budget"):
         table.add_column(name, no_wrap=True)
-    for name in ("N", "PSNR", "PSNR fg", "SSIM", "alpha IoU", "seconds", "Gaussians"):
+    for name in ("N", "PSNR", "PSNR fg", "SSIM", "FLIP", "LPIPS", "alpha IoU", "seconds", "Gaussians"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", style="red")
     for row in case_rows(records, expected):
@@ -322,6 +345,8 @@ def case_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Table
             number(row.psnr, 2),
             number(row.psnr_fg, 2),
             number(row.ssim, 4),
+            number(row.flip, 4),
+            number(row.lpips_vgg, 4),
             number(row.alpha_iou, 3),
             number(row.seconds, 1),
             number(row.gaussians, 0),

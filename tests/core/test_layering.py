@@ -26,6 +26,7 @@ ORDER = (
     "gates",
     "report",
     "plugin",
+    "doctor",
     "cli",
 )
 # What the order alone would allow, but DESIGN section 4 does not.

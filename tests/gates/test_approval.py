@@ -16,6 +16,7 @@ from made_up import CASE, golden, record
 from evalsuite.core.errors import EvalsuiteError, OptionError
 from evalsuite.gates.approval import approve, moderated
 from evalsuite.gates.golden import GoldenStore, compare
+from evalsuite.records.schema import Reading
 from evalsuite.records.store import RecordStore
 
 A, B, C = "smoke.chair/a", CASE, "smoke.chair/c-capture-n50"
@@ -50,6 +51,14 @@ def test_approval_rewrites_only_what_changed(records: RecordStore, goldens: Gold
     assert after[A] == before[A], "a value within tolerance does not creep into the golden"
     assert after[B] != before[B]
     assert approve(records, [A, B, C], goldens) == []
+
+
+def test_what_lacks_data_is_approved_by_nobody(records: RecordStore, goldens: GoldenStore) -> None:
+    lacking = {"psnr": Reading(20.0, (20.0,), 1), "lpips-vgg": Reading(None, (), 1, "missing-data", "no weights")}
+    records.write(record(case=A, metrics=lacking))
+    approve(records, [A], goldens)
+    assert goldens.read(A) == golden({"psnr": 20.0}, case=A)
+    assert compare(A, records.read(A), goldens.read(A)).verdict == "same"
 
 
 def test_approval_mends_what_is_stale(records: RecordStore, goldens: GoldenStore) -> None:

@@ -22,6 +22,7 @@ from evalsuite.report.tables import (
     case_table,
     mean_over,
     means_tables,
+    metrics_without_data,
     outcomes,
     parse_case,
     pools,
@@ -112,6 +113,26 @@ def test_a_metric_without_a_value_gives_its_own_status() -> None:
     assert outcomes([lacking], "lpips")[Setting("a", None, 0)] == {"smoke.chair": "unsupported"}
     assert outcomes([lacking], "flip")[Setting("a", None, 0)] == {"smoke.chair": "missing-data"}
     assert outcomes([lacking], "gaussians")[Setting("a", None, 0)] == {"smoke.chair": 4096.0}
+
+
+def test_a_metric_that_lacks_data_is_named_once_below_the_table() -> None:
+    reason = "no vgg16.pth on this machine: run `evalsuite fetch lpips`"
+    lacking = {"psnr": Reading(22.0, (22.0,), 1), "lpips-vgg": Reading(None, (), 1, "missing-data", reason)}
+    records = [record("s.one", metrics=lacking), record("s.two", metrics=lacking), record("s.three")]
+    line = f"lpips-vgg is missing-data in 2 of 3 cases: {reason}"
+    assert metrics_without_data(records) == [line]
+    assert metrics_without_data(records[2:]) == []
+    assert shown(case_table(records)).count("missing-data") == 1
+    assert line in shown(case_table(records))
+    _, rows = stratum_cells(records[:2], "lpips-vgg")
+    assert rows[0][3] == "— (0 of 2 scenes; 2 missing-data)"
+
+
+def test_flip_and_lpips_stand_in_the_table() -> None:
+    metrics = {"flip-67": Reading(0.0613, (0.0613,), 1), "lpips-vgg": Reading(0.1271, (0.1271,), 1)}
+    text = shown(case_table([record(metrics=metrics)]))
+    assert "0.0613" in text
+    assert "0.1271" in text
 
 
 def test_records_of_two_protocols_or_of_two_recipes_are_refused() -> None:
