@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from evalsuite.core.errors import EvalsuiteError, OptionError
-from evalsuite.core.machine import device_class, fingerprint
+from evalsuite.core.machine import device_class, fingerprint, source_hash, uncommitted
 from evalsuite.core.mirror import DATA, mirror
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.suites import Suite
@@ -25,15 +25,26 @@ from evalsuite.core.types import Views
 from evalsuite.doctor import data_lines, lpips_acceptance, machine_lines
 from evalsuite.execution.checkouts import checkout, laps
 from evalsuite.execution.local import LocalExecutor
+from evalsuite.execution.probes import PROBE_CASES, probe
 from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection, find_suite, select
 from evalsuite.fetch.fetching import Outcome, Source, fetch
 from evalsuite.fetch.listing import listing, size_text
 from evalsuite.fetch.manifest import Item, load_manifest
-from evalsuite.gates.approval import approve
+from evalsuite.gates.approval import (
+    Checkout,
+    Repeats,
+    append_change,
+    approve,
+    change_entry,
+    prune,
+    refuse_in_ci,
+    refuse_unrepeatable,
+)
 from evalsuite.gates.golden import Comparison, GoldenStore
 from evalsuite.gates.paired import MIN_PAIRS, judge_pairs, metric_differences
 from evalsuite.gates.timing import golden_of, read_timing, timing_path, write_timing
+from evalsuite.metrics.spec import ENGINE
 from evalsuite.models.lgm.card import export
 from evalsuite.models.lgm.config import TRAINABLE
 from evalsuite.models.lgm.training import TrainingData, TrainSettings, load_objects, train_on
@@ -89,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument("--seeds", nargs="*", type=int, default=[], help="seeds that `noise` has run")
     approval.add_argument("--noise", type=Path, help="folder that `noise` had as --out (default: that of --out)")
     approval.add_argument("--golden", default="golden", type=Path)
+    approval.add_argument("--prune", action="store_true", help="delete goldens of cases that the suite does not have")
+    approval.add_argument(
+        "--new-machine", action="store_true", help="this machine takes the place of the one the goldens came from"
+    )
     approval.add_argument(
         "--timing", action="store_true", help="also declare this machine: its speed and memory become goldens"
     )
@@ -264,39 +279,50 @@ def _execute(selection: Selection, options: argparse.Namespace) -> int:
 
 
 def _approve(options: argparse.Namespace) -> int:
-    suite = _suite(options)
+    refuse_in_ci()
+    suite, device = _suite(options), device_class()
     expected = [case.id for t in suite.trajectories() for case in t.cases]
-    goldens = GoldenStore(options.golden, suite.name, device_class())
-    repeats = RecordStore((options.noise or options.out) / "records" / suite.name)
-    changed = approve(_store(options), expected, goldens, options.seeds, repeats)
+    store, goldens = _store(options), GoldenStore(options.golden, suite.name, device)
+    checkout = Checkout(source_hash(), uncommitted(), fingerprint())
+    records = [record for case in expected if (record := store.read(case)) is not None]
+    refuse_unrepeatable(records, checkout, None if options.new_machine else goldens.machine())
+    repeats = Repeats(tuple(options.seeds), RecordStore((options.noise or options.out) / "records" / suite.name))
+    changed = approve(store, expected, goldens, repeats)
+    pruned = prune(goldens, expected) if options.prune else ()
+    changed += _approve_engine(options, device)
     for comparison in changed:
         print(_line(comparison))
+    for case in pruned:
+        print(f"{'pruned':12} {case}")
     if options.timing:
-        path = timing_path(options.golden, suite.name, device_class())
+        path = timing_path(options.golden, suite.name, device)
         runs = [
-            [record for case in expected if (record := store.read(f"{case}{seed}")) is not None]
-            for store, seed in ((_store(options), ""), *((repeats, f"-s{seed}") for seed in options.seeds))
+            [record for case in expected if (record := source.read(f"{case}{seed}")) is not None]
+            for source, seed in ((store, ""), *((repeats.records, f"-s{seed}") for seed in options.seeds))
         ]
         write_timing(path, golden_of(runs, read_timing(path)))
-    if changed:
-        log = options.golden / "CHANGES.md"
-        previous = log.read_text(encoding="utf-8") if log.exists() else "# What was approved, and why\n"
-        day = datetime.now(UTC).date().isoformat()
-        entry = f"\n## {day}: {suite.name} on {device_class()}\n\n{options.reason}\n\n{_tally(changed)}\n"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(previous + entry, encoding="utf-8")
-    print(f"{len(changed)} of {len(expected)} goldens written in {goldens.folder}")
+    if changed or pruned:
+        goldens.write_machine(fingerprint())
+        entry = change_entry(f"{suite.name} on {device}", options.reason, changed, pruned)
+        append_change(options.golden / "CHANGES.md", entry, datetime.now(UTC).date().isoformat())
+    print(f"{len(changed)} goldens of {len(expected)} cases and {len(PROBE_CASES)} probes written in {options.golden}")
     return 0
+
+
+def _approve_engine(options: argparse.Namespace, device: str) -> list[Comparison]:
+    """The engine's probes take a second: they are run here rather than trusted to be there."""
+    goldens, store = GoldenStore(options.golden, ENGINE, device), RecordStore(options.out / "records" / ENGINE)
+    for case in PROBE_CASES:
+        store.write(probe(case, "cuda" if device.startswith("cuda") else "cpu"))
+    changed = approve(store, tuple(PROBE_CASES), goldens)
+    if changed:
+        goldens.write_machine(fingerprint())
+    return changed
 
 
 def _line(comparison: Comparison) -> str:
     moves = ", ".join(f"{c.metric} {c.golden:.4f} -> {c.value:.4f}" for c in comparison.changes if c.verdict != "same")
-    return f"{comparison.verdict:10} {comparison.case} {moves}".rstrip()
-
-
-def _tally(changed: Sequence[Comparison]) -> str:
-    counts = {verdict: sum(c.verdict == verdict for c in changed) for verdict in sorted({c.verdict for c in changed})}
-    return f"{len(changed)} cases written: " + ", ".join(f"{n} were {verdict}" for verdict, n in counts.items()) + "."
+    return f"{comparison.verdict:12} {comparison.case} {moves or comparison.reason or 'spread measured anew'}".rstrip()
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -20,6 +20,13 @@ from evalsuite.records.store import RecordStore
 PART = ("--scene", "smoke.blob", "--workers", "1")
 
 
+@pytest.fixture(autouse=True)
+def _may_approve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests also run in CI, and in checkouts that somebody is working in."""
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("evalsuite.cli.uncommitted", lambda: ())
+
+
 def gso_object(folder: Path, texture: bytes) -> None:
     """One scan in the publisher's layout: a textured tetrahedron."""
     root = folder / "gso" / "Dino_3"
@@ -67,6 +74,19 @@ def test_a_mistake_is_one_line(
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
+
+
+def test_nothing_is_approved_in_ci_nor_from_uncommitted_sources(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("evalsuite.cli.uncommitted", lambda: ("evalsuite/cli.py",))
+    assert main(["approve", "--reason", "try"]) == 2
+    assert "1 files of the package are not committed (first: evalsuite/cli.py)" in capsys.readouterr().err
+    monkeypatch.setenv("CI", "true")
+    assert main(["approve", "--reason", "try"]) == 2
+    assert "CI is set" in capsys.readouterr().err
+    assert not (tmp_path / "golden").exists()
 
 
 def test_a_truncated_texture_is_named_and_the_good_scene_is_kept(

@@ -1,78 +1,173 @@
-"""Making records the goldens: what moved beyond tolerance, and how much each case varies with the seed.
+"""Making records the goldens: only what moved beyond tolerance, and only from a run that anybody could repeat.
 
-A spread from three seeds is itself noisy: by chance some cases would show almost none, and cry wolf on the next
-machine. So a case's variance is averaged half and half with the mean variance of the same arm, budget and N over all
-scenes (shrinkage with equal weights, after Smyth 2004, "Linear models and empirical Bayes methods").
+Everything is checked before the first file is written: half an approval is no approval.
 """
 
 from __future__ import annotations
 
-import math
+import os
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from evalsuite.core.errors import OptionError
-from evalsuite.gates.golden import Comparison, Golden, GoldenStore, compare
+from evalsuite.gates.golden import Approved, Change, Comparison, Golden, GoldenStore, compare
+from evalsuite.gates.noise import Spread, moderated
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
 
-Spreads = Mapping[str, Mapping[str, float]]
-"""Standard deviation by case id and metric id."""
+HARDWARE = ("device_class", "cpu", "gpu")
+"""What a golden folder belongs to, of a machine's fingerprint."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The code that asks for an approval.
+
+    Attributes:
+        source: hash of the package's sources now.
+        uncommitted: files of the package that differ from the last commit, or are not in it; None outside git.
+        machine: fingerprint of this machine.
+    """
+
+    source: str
+    uncommitted: tuple[str, ...] | None
+    machine: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Runs of the same cases with other seeds.
+
+    Attributes:
+        seeds: none: the spread that the goldens have is kept.
+        records: where they are.
+    """
+
+    seeds: tuple[int, ...]
+    records: RecordStore
+
+
+def refuse_in_ci(environment: Mapping[str, str] = os.environ) -> None:
+    """Goldens are approved by people.
+
+    Raises:
+        OptionError: the variable CI is set.
+    """
+    if environment.get("CI", "") not in ("", "0", "false"):
+        raise OptionError(
+            "CI is set: goldens are never approved there; run `evalsuite approve` on a machine of this class and "
+            "commit the diff"
+        )
+
+
+def refuse_unrepeatable(records: Iterable[Record], checkout: Checkout, approved_on: Mapping[str, Any] | None) -> None:
+    """Refuse records that this code and this kind of machine would not make again.
+
+    Args:
+        approved_on: fingerprint of the machine that the goldens were approved on; None if there are none yet.
+
+    Raises:
+        OptionError: uncommitted sources, records of other sources, of several machines, or of another one.
+    """
+    if checkout.uncommitted is None:
+        raise OptionError("evalsuite does not run from a git checkout: nobody could review new goldens; clone it")
+    if checkout.uncommitted:
+        raise OptionError(
+            f"{len(checkout.uncommitted)} files of the package are not committed (first: {checkout.uncommitted[0]}): "
+            "commit them, run the suite, then approve"
+        )
+    for record in records:
+        if record.source != checkout.source:
+            raise OptionError(
+                f"{record.case} was made by sources {record.source or 'unknown'}, these are {checkout.source}: run the "
+                "suite with this code, then approve"
+            )
+        for name in HARDWARE:
+            found, here = record.machine.get(name), checkout.machine.get(name)
+            if found != here:
+                raise OptionError(
+                    f"{record.case} was made on another machine ({name} {found}, this one has {here}): approve where "
+                    "it ran"
+                )
+    for name in HARDWARE if approved_on else ():
+        before, here = (approved_on or {}).get(name), checkout.machine.get(name)
+        if before != here:
+            raise OptionError(
+                f"these goldens were approved on another machine ({name} {before}, this one has {here}): approve "
+                "there, or move the whole class with --new-machine"
+            )
 
 
 def approve(
-    records: RecordStore,
-    expected: Sequence[str],
-    goldens: GoldenStore,
-    seeds: Sequence[int] = (),
-    repeats: RecordStore | None = None,
+    records: RecordStore, expected: Sequence[str], goldens: GoldenStore, repeats: Repeats | None = None
 ) -> list[Comparison]:
-    """Write goldens from records; returns what changed and why.
+    """Write goldens from records; returns what was written and why.
 
-    A case whose verdict is ``same`` keeps its values; with ``seeds`` only its spread is measured anew. Everything is
-    checked before the first file is written.
+    A case whose verdict is ``same`` keeps its golden to the byte, unless it can be measured from more runs than the
+    golden was, or its spread is measured anew. Values are the mean over all runs.
 
     Args:
         expected: ids of every case of the suite; a run that lacks one is refused whole.
-        seeds: further seeds that `evalsuite noise` has run, from which the spread of every optimised case is measured.
-        repeats: where its records are, if not among ``records``.
 
     Raises:
         OptionError: a case is missing or failed, or was not run with one of the seeds.
+        NonFiniteError: a value is NaN or infinite.
     """
     found = _complete(records, expected)
-    spreads = moderated(
-        {r.case: _spread(r, _repeats(r, repeats or records, seeds)) for r in found if r.budget and seeds}
-    )
+    samples: dict[str, dict[str, tuple[float, ...]]] = {}
+    if repeats and repeats.seeds:
+        samples = {r.case: _samples(r, _repeats(r, repeats)) for r in found if r.budget}
+    spreads = moderated(samples)
     fresh: list[tuple[Golden, Comparison]] = []
     for record in found:
         old = goldens.read(record.case)
         comparison = compare(record.case, record, old)
-        golden = _golden_of(record, old, spreads.get(record.case), 1 + len(seeds))
-        if comparison.verdict == "same" and old is not None:
-            if golden.noise == old.noise:
-                continue
-            golden = replace(golden, values=old.values)
-        fresh.append((golden, comparison))
+        golden = _golden_of(record, comparison, old, (samples.get(record.case, {}), spreads.get(record.case, {})))
+        text = golden.dumps()  # refuses what is not finite
+        if old is None or text != old.dumps():
+            fresh.append((golden, comparison))
     for golden, _ in fresh:
         goldens.write(golden)
     return [comparison for _, comparison in fresh]
 
 
-def moderated(spreads: Spreads) -> Spreads:
-    """Average each case's variance with the mean over scenes of the same arm, budget and N."""
-    pools: dict[tuple[str, str], list[float]] = {}
-    for case, metrics in spreads.items():
-        for metric, spread in metrics.items():
-            pools.setdefault((case.split("/")[1], metric), []).append(spread**2)
-    return {
-        case: {
-            metric: round(math.sqrt((spread**2 + statistics.fmean(pools[case.split("/")[1], metric])) / 2), 6)
-            for metric, spread in metrics.items()
-        }
-        for case, metrics in spreads.items()
-    }
+def prune(goldens: GoldenStore, expected: Sequence[str]) -> tuple[str, ...]:
+    """Delete goldens of cases that the suite does not have; returns their ids."""
+    orphans = tuple(case for case in goldens.cases() if case not in set(expected))
+    for case in orphans:
+        goldens.path(case).unlink()
+    return orphans
+
+
+def change_entry(title: str, reason: str, changed: Sequence[Comparison], pruned: Sequence[str] = ()) -> str:
+    """What the change log says of one approval: the reason, counts, and old -> new as means over scenes."""
+    counts = Counter(comparison.verdict for comparison in changed)
+    tally = ", ".join(f"{count} were {verdict}" for verdict, count in sorted(counts.items()))
+    lines = [title, "", reason, "", f"{len(changed)} cases written: {tally or 'none'}."]
+    if pruned:
+        lines.append(f"{len(pruned)} cases removed: {', '.join(pruned)}.")
+    moves: dict[tuple[str, str], list[Change]] = {}
+    for comparison in changed:
+        for change in comparison.changes:
+            if change.verdict != "same":
+                moves.setdefault((comparison.case.split("/")[1], change.metric), []).append(change)
+    if moves:
+        lines += ["", "| case | metric | moved | old | new |", "|---|---|---:|---:|---:|"]
+    for (setting, metric), found in sorted(moves.items()):
+        old, new = (statistics.fmean(values) for values in ([c.golden for c in found], [c.value for c in found]))
+        lines.append(f"| {setting} | {metric} | {len(found)} | {old:.4f} | {new:.4f} |")
+    return "\n".join(lines) + "\n"
+
+
+def append_change(log: Path, entry: str, day: str) -> None:
+    """Add an entry to the change log of the goldens."""
+    previous = log.read_text(encoding="utf-8") if log.exists() else "# What was approved, and why\n"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(f"{previous}\n## {day}: {entry}", encoding="utf-8")
 
 
 def _complete(records: RecordStore, expected: Sequence[str]) -> list[Record]:
@@ -87,50 +182,72 @@ def _complete(records: RecordStore, expected: Sequence[str]) -> list[Record]:
     return good
 
 
-def _repeats(record: Record, records: RecordStore, seeds: Sequence[int]) -> list[Record]:
+def _repeats(record: Record, repeats: Repeats) -> list[Record]:
     """The same case with other seeds, made by the same code, protocol, recipe and weights."""
 
     def maker(r: Record) -> tuple[str, ...]:
         return r.protocol_hash, r.recipe_hash, r.weights, r.source
 
-    repeats = []
-    for seed in seeds:
-        repeat = records.read(f"{record.case}-s{seed}")
+    found = []
+    for seed in repeats.seeds:
+        repeat = repeats.records.read(f"{record.case}-s{seed}")
         if repeat is None or repeat.status != "ok" or maker(repeat) != maker(record):
             raise OptionError(
                 f"{record.case} has no good record with seed {seed} made by the same code, protocol and recipe; "
                 f"run `evalsuite noise --seeds {seed}`"
             )
-        repeats.append(repeat)
-    return repeats
+        found.append(repeat)
+    return found
 
 
-def _spread(record: Record, repeats: Sequence[Record]) -> dict[str, float]:
-    """Sample standard deviation of every metric over seeds."""
-    spreads = {}
+def _samples(record: Record, repeats: Sequence[Record]) -> dict[str, tuple[float, ...]]:
+    """Every metric of the first run, over all runs."""
+    samples = {}
     for metric in _values(record):
-        values = [value for r in (record, *repeats) if (value := r.value(metric)) is not None]
+        values = tuple(value for r in (record, *repeats) if (value := r.value(metric)) is not None)
         if len(values) <= len(repeats):
             raise OptionError(
                 f"{metric} of {record.case} has a value for {len(values)} of {1 + len(repeats)} seeds; "
                 "run `evalsuite noise`"
             )
-        spreads[metric] = statistics.stdev(values)
-    return spreads
+        samples[metric] = values
+    return samples
 
 
 def _values(record: Record) -> dict[str, float]:
     return {name: r.value for name, r in record.metrics.items() if r.status == "ok" and r.value is not None}
 
 
-def _golden_of(record: Record, old: Golden | None, spread: Mapping[str, float] | None, seeds: int) -> Golden:
-    values = _values(record)
-    kept = {name: old.noise.get(name, 0.0) if old else 0.0 for name in values}
-    return Golden(
-        case=record.case,
-        protocol_hash=record.protocol_hash,
-        metric_versions={name: record.metrics[name].version for name in values},
-        values=values,
-        noise=spread if spread is not None else kept,
-        seeds=seeds if spread is not None else (old.seeds if old else 1),
-    )
+def _golden_of(
+    record: Record,
+    comparison: Comparison,
+    old: Golden | None,
+    measured: tuple[Mapping[str, tuple[float, ...]], Mapping[str, Spread]],
+) -> Golden:
+    samples, spreads = measured
+    runs = len(next(iter(samples.values()))) if samples else 1
+    # a spread under another protocol says nothing of this one
+    before = dict(old.metrics) if old and old.protocol_hash == record.protocol_hash else {}
+    keep = comparison.verdict == "same" and old is not None and old.runs >= runs
+    metrics = {}
+    for name, value in _values(record).items():
+        kept = before.get(name)
+        approved = Approved(value, record.metrics[name].version, views=len(record.metrics[name].per_view))
+        if name in samples:
+            spread = spreads[name]
+            approved = replace(
+                approved,
+                value=statistics.fmean(samples[name]),
+                sigma=spread.sigma,
+                freedom=spread.freedom,
+                samples=samples[name],
+            )
+        elif kept and kept.version == approved.version:
+            approved = replace(approved, sigma=kept.sigma, freedom=kept.freedom, samples=kept.samples)
+        if keep and kept:
+            approved = replace(approved, value=kept.value, views=kept.views)
+        metrics[name] = approved
+    for name, kept in before.items():
+        if name not in metrics and any(note.startswith(f"{name} ") for note in comparison.left_out):
+            metrics[name] = kept  # an optional metric this machine cannot measure keeps what was approved
+    return Golden(record.case, record.protocol_hash, old.runs if keep and old else runs, metrics)

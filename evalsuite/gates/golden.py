@@ -1,29 +1,65 @@
 """Approved values of a case and the comparison of a record with them.
 
-A golden is one small JSON file in git, ``golden/<suite>/<device class>/<case id>.json``. It holds the values, the
-spread that repeated seeds showed (`evalsuite.gates.approval`), and what the values may be compared with
-(protocol hash, metric versions). Tolerance of a metric = max(the metric's floor, `K_SIGMA` x the case's spread).
+A golden is one small JSON file in git, ``golden/<suite>/<device class>/<case id>.json``. It holds the values, what
+repeated seeds showed of their spread (`evalsuite.gates.noise`), and what the values may be compared with (protocol
+hash, metric versions, number of views). How far a value may move depends on what made it (`KIND_FLOORS`):
+
+    tolerance = max(the metric's floor x share of the kind, t quantile x standard deviation of the difference)
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from evalsuite.core.errors import NonFiniteError, SchemaError
-from evalsuite.metrics.spec import METRICS
-from evalsuite.records.schema import Record
+from evalsuite.gates.noise import allowed, visible
+from evalsuite.metrics.spec import ENGINE, METRICS, PROBES, MetricSpec
+from evalsuite.records.schema import Reading, Record
 
-SCHEMA = 1
-K_SIGMA = 4.0
-"""A run compares hundreds of values: at 4 sigma a false alarm is rare even so."""
+SCHEMA = 2
 
-Verdict = Literal["same", "better", "worse", "stale", "no-golden", "not-run", "failed"]
+Verdict = Literal["same", "better", "worse", "inconclusive", "stale", "no-golden", "not-run", "failed"]
 BLOCKING: frozenset[Verdict] = frozenset({"worse", "stale", "no-golden", "not-run", "failed"})
+COMPARED: frozenset[Verdict] = frozenset({"same", "better", "worse", "inconclusive"})
+
+Kind = Literal["engine", "forward", "optimised"]
+"""What made a result: one pass over a stored splat, one pass of a network or floor, or an optimisation."""
+
+KIND_FLOORS: Mapping[Kind, float] = {"engine": 1.0, "forward": 0.4, "optimised": 1.0}
+"""Share of the metric's floor that a kind's values may move without noise. One forward pass repeats but for the last
+bits of the hardware: 0.02 dB. Probes of the engine declare floors of their own, which are tight as they are."""
+
+UNMEASURED = 20.0
+"""An optimised case whose noise nobody has measured: beyond its floor a change is ``inconclusive``, beyond so many
+floors (1 dB) it is a change all the same."""
+
+DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Approved:
+    """One metric of a golden.
+
+    Attributes:
+        value: mean over the golden's ``runs`` runs, in the metric's unit.
+        version: version of the metric's definition.
+        sigma: moderated standard deviation of a single run.
+        freedom: its degrees of freedom, 0 where nothing was measured.
+        samples: what each seed gave, in the order of the seeds; empty without repeats.
+        views: length of the reading's ``per_view``; None in goldens before schema 2.
+    """
+
+    value: float
+    version: int
+    sigma: float = 0.0
+    freedom: float = 0.0
+    samples: tuple[float, ...] = ()
+    views: int | None = None
 
 
 @dataclass(frozen=True)
@@ -31,16 +67,96 @@ class Golden:
     """Approved values of one case.
 
     Attributes:
-        values: by metric id; noise: standard deviation over seeds by metric id, 0 where none was measured.
-        seeds: how many runs the noise was measured from.
+        runs: how many runs the values are the mean of.
+        metrics: by metric id.
     """
 
     case: str
     protocol_hash: str
-    metric_versions: Mapping[str, int]
-    values: Mapping[str, float]
-    noise: Mapping[str, float]
-    seeds: int
+    runs: int
+    metrics: Mapping[str, Approved] = field(default_factory=dict)
+
+    def dumps(self) -> str:
+        """JSON with sorted keys.
+
+        Raises:
+            NonFiniteError: a value or a spread is NaN or infinite.
+        """
+        for name, approved in self.metrics.items():
+            numbers = (approved.value, approved.sigma, approved.freedom, *approved.samples)
+            if not all(math.isfinite(number) for number in numbers):
+                raise NonFiniteError(
+                    f"{name} of {self.case} is {approved.value} +- {approved.sigma}, expected finite numbers; mend the "
+                    "case before approving it"
+                )
+        tree = {
+            "schema": SCHEMA,
+            "case": self.case,
+            "protocol_hash": self.protocol_hash,
+            "runs": self.runs,
+            "metrics": {name: _tree(approved) for name, approved in self.metrics.items()},
+        }
+        return json.dumps(tree, sort_keys=True, indent=1) + "\n"
+
+
+def _tree(approved: Approved) -> dict[str, Any]:
+    return {
+        "value": _rounded(approved.value),
+        "version": approved.version,
+        "sigma": _rounded(approved.sigma),
+        "freedom": round(approved.freedom, 2),
+        "samples": [_rounded(sample) for sample in approved.samples],
+        "views": approved.views,
+    }
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{DIGITS}g}")
+
+
+def _spread_by_degrees(tree: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 had one number of runs for the spread, values of the first run, and no samples."""
+    seeds = tree["seeds"]
+    metrics = {
+        name: {
+            "value": m["value"],
+            "version": m["version"],
+            "sigma": m["noise"],
+            "freedom": seeds - 1,
+            "samples": [],
+            "views": None,
+        }
+        for name, m in tree["metrics"].items()
+    }
+    return {**tree, "schema": 2, "runs": 1, "metrics": metrics}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _spread_by_degrees}
+
+
+def loads(text: str, case: str, source: str) -> Golden:
+    """Parse the golden of a case; ``source`` names the file in error messages.
+
+    Raises:
+        SchemaError: malformed, of another case or of a newer schema.
+    """
+    try:
+        tree = json.loads(text, parse_constant=_refuse_constant)
+        schema = tree["schema"]
+        if schema > SCHEMA:
+            raise SchemaError(f"{source} has schema {schema}, this evalsuite reads up to {SCHEMA}; upgrade it")
+        while schema < SCHEMA:
+            tree = _UPGRADES[schema](tree)
+            schema += 1
+        if tree["case"] != case:
+            raise ValueError(f"it is the golden of {tree['case']}")
+        metrics = {
+            name: Approved(**{**m, "freedom": float(m["freedom"]), "samples": tuple(m["samples"])})
+            for name, m in tree["metrics"].items()
+        }
+        return Golden(case, tree["protocol_hash"], tree["runs"], metrics)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SchemaError(f"{source} is not a golden of {case} ({error}); restore it from git") from None
 
 
 @dataclass(frozen=True)
@@ -50,6 +166,8 @@ class Change:
     Attributes:
         drop: by how much the record is worse than the golden, whatever the metric's direction.
         tolerance: the largest drop or gain still called ``same``.
+        sigma: standard deviation of ``drop`` under noise alone; 0 where a value has none.
+        measured: whether noise was measured, or there is none to measure.
     """
 
     metric: str
@@ -57,23 +175,42 @@ class Change:
     value: float
     drop: float
     tolerance: float
+    sigma: float = 0.0
+    measured: bool = True
 
     @property
     def verdict(self) -> Verdict:
-        """``same`` within the tolerance, else ``worse`` or ``better``."""
+        """``same`` within the tolerance, else ``worse`` or ``better``; ``inconclusive`` if noise could explain it."""
         if abs(self.drop) <= self.tolerance:
             return "same"
+        if not self.measured and abs(self.drop) <= UNMEASURED * self.tolerance:
+            return "inconclusive"
         return "worse" if self.drop > 0 else "better"
+
+    @property
+    def sigmas(self) -> float | None:
+        """The drop in standard deviations of noise; None for values without any."""
+        return self.drop / self.sigma if self.sigma else None
+
+    @property
+    def visible(self) -> float:
+        """The loss this comparison sees in 95 % of runs, in the metric's unit."""
+        return visible(self.tolerance, self.sigma)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Verdict on one case, with the numbers behind it and one line of explanation."""
+    """Verdict on one case, with the numbers behind it and one line of explanation.
+
+    Attributes:
+        left_out: optional metrics that were not compared, each with why.
+    """
 
     case: str
     verdict: Verdict
     changes: tuple[Change, ...] = ()
     reason: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> bool:
@@ -98,59 +235,39 @@ class GoldenStore:
             SchemaError: the file is malformed or of a newer schema.
         """
         path = self.path(case)
-        if not path.exists():
-            return None
-        try:
-            tree = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-            if tree["schema"] > SCHEMA:
-                raise SchemaError(
-                    f"{path} has schema {tree['schema']}, this evalsuite reads up to {SCHEMA}; upgrade it"
-                )
-            metrics = tree["metrics"]
-            if tree["case"] != case:
-                raise ValueError(f"it is the golden of {tree['case']}")
-            return Golden(
-                case=case,
-                protocol_hash=tree["protocol_hash"],
-                metric_versions={name: m["version"] for name, m in metrics.items()},
-                values={name: m["value"] for name, m in metrics.items()},
-                noise={name: m["noise"] for name, m in metrics.items()},
-                seeds=tree["seeds"],
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SchemaError(f"{path} is not a golden of {case} ({error}); restore it from git") from None
+        return loads(path.read_text(encoding="utf-8"), case, str(path)) if path.exists() else None
 
     def write(self, golden: Golden) -> None:
-        """Write one golden: sorted keys, values to 6 decimals so that a diff shows changes a reader can judge.
+        """Write a golden, replacing an earlier one.
 
         Raises:
             NonFiniteError: a value or a spread is NaN or infinite.
         """
-        for name in golden.values:
-            if not (math.isfinite(golden.values[name]) and math.isfinite(golden.noise[name])):
-                raise NonFiniteError(
-                    f"{name} of {golden.case} is {golden.values[name]} +- {golden.noise[name]}, expected finite "
-                    "numbers; mend the case before approving it"
-                )
-        tree = {
-            "schema": SCHEMA,
-            "case": golden.case,
-            "protocol_hash": golden.protocol_hash,
-            "seeds": golden.seeds,
-            "metrics": {
-                name: {
-                    "value": round(golden.values[name], 6),
-                    "noise": round(golden.noise[name], 6),
-                    "version": golden.metric_versions[name],
-                }
-                for name in golden.values
-            },
-        }
-        path = self.path(golden.case)
+        text, path = golden.dumps(), self.path(golden.case)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(tree, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
+
+    @property
+    def machine_path(self) -> Path:
+        """File that names the machine the goldens were approved on; no case id, so no golden."""
+        return self.folder / "machine.json"
+
+    def machine(self) -> dict[str, Any] | None:
+        """Fingerprint of the machine that the goldens were approved on, None if nobody has said."""
+        path = self.machine_path
+        if not path.exists():
+            return None
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise SchemaError(f"{path} is no fingerprint of a machine ({error}); restore it from git") from None
+
+    def write_machine(self, fingerprint: Mapping[str, Any]) -> None:
+        """Say which machine the goldens were approved on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.machine_path.write_text(json.dumps(fingerprint, sort_keys=True, indent=1) + "\n", encoding="utf-8")
 
     def cases(self) -> tuple[str, ...]:
         """Ids of all cases that have a golden."""
@@ -159,8 +276,18 @@ class GoldenStore:
         )
 
 
+def kind_of(record: Record) -> Kind:
+    """What made a record's values."""
+    if record.suite == ENGINE:
+        return "engine"
+    return "optimised" if record.budget and record.steps else "forward"
+
+
 def compare(case: str, record: Record | None, golden: Golden | None) -> Comparison:
-    """Judge one case. Values of other protocols or metric versions are ``stale``, never compared."""
+    """Judge one case. Values of other protocols, metric versions or views are ``stale``, never compared.
+
+    An `optional` metric that the record lacks for want of data, or that the golden does not have yet, is left out.
+    """
     if record is None:
         return Comparison(case, "not-run", reason="no record: the case was expected and did not run")
     if record.status == "missing-data":
@@ -172,38 +299,87 @@ def compare(case: str, record: Record | None, golden: Golden | None) -> Comparis
             case, "no-golden", reason="no golden: look at the record, then `evalsuite approve --reason ...`"
         )
     readings = {name: r for name, r in record.metrics.items() if r.status == "ok"}
-    if golden.protocol_hash != record.protocol_hash:
-        return Comparison(
-            case, "stale", reason=f"golden of protocol {golden.protocol_hash}, record of {record.protocol_hash}"
-        )
     if not readings:
         return Comparison(case, "failed", reason="the record holds no metric with a value: nothing was compared")
-    if set(readings) != set(golden.values):
-        odd = sorted(set(readings) ^ set(golden.values))
-        return Comparison(case, "stale", reason=f"golden and record differ in having {', '.join(odd)}")
+    left_out = _left_out(record, golden)
+    stale = _stale(record, golden, left_out)
+    if stale:
+        return Comparison(case, "stale", reason=stale, left_out=tuple(left_out.values()))
+    compared = sorted(set(readings) - set(left_out))
+    for name in compared:
+        value, approved = readings[name].value, golden.metrics[name]
+        if value is None or not math.isfinite(value + approved.value + approved.sigma):
+            return Comparison(case, "failed", reason=f"{name} is {value}, its golden {approved.value}: not finite")
+    if not compared:
+        return Comparison(case, "failed", reason=f"nothing was compared: {'; '.join(left_out.values())}")
+    changes = tuple(_change(name, golden, record) for name in compared)
+    verdicts = {change.verdict for change in changes}
+    order: tuple[Verdict, ...] = ("worse", "inconclusive", "better", "same")
+    return Comparison(case, next(v for v in order if v in verdicts), changes, left_out=tuple(left_out.values()))
+
+
+def _left_out(record: Record, golden: Golden) -> dict[str, str]:
+    """Optional metrics that one side lacks, with why; a reading that failed otherwise is not left out."""
+    found = {}
+    for name in sorted(set(record.metrics) | set(golden.metrics)):
+        reading: Reading | None = record.metrics.get(name)
+        if not specification(name).optional or reading is None:
+            continue
+        if reading.status == "missing-data" and name in golden.metrics:
+            found[name] = f"{name} is missing-data here"
+        elif reading.status == "ok" and name not in golden.metrics:
+            found[name] = f"{name} is not in the golden"
+    return found
+
+
+def _stale(record: Record, golden: Golden, left_out: Mapping[str, str]) -> str:
+    """Why a record and a golden must not be compared; empty if they may."""
+    if golden.protocol_hash != record.protocol_hash:
+        return f"golden of protocol {golden.protocol_hash}, record of {record.protocol_hash}"
+    readings = {name: r for name, r in record.metrics.items() if r.status == "ok" and name not in left_out}
+    odd = sorted(set(readings) ^ (set(golden.metrics) - set(left_out)))
+    if odd:
+        return f"golden and record differ in having {', '.join(odd)}"
     for name, reading in readings.items():
-        if reading.version != golden.metric_versions[name]:
-            return Comparison(
-                case, "stale", reason=f"{name} version {golden.metric_versions[name]} in golden, {reading.version} now"
-            )
-    for name, reading in readings.items():
-        if reading.value is None or not math.isfinite(reading.value + golden.values[name] + golden.noise[name]):
-            return Comparison(
-                case,
-                "failed",
-                reason=f"{name} is {reading.value}, its golden {golden.values[name]}: not finite",
-            )
-    changes = tuple(_change(name, golden, record) for name in sorted(readings))
-    verdicts = [change.verdict for change in changes]
-    verdict: Verdict = "worse" if "worse" in verdicts else "better" if "better" in verdicts else "same"
-    return Comparison(case, verdict, changes)
+        approved = golden.metrics[name]
+        if reading.version != approved.version:
+            return f"{name} version {approved.version} in golden, {reading.version} now"
+        if approved.views is not None and len(reading.per_view) != approved.views:
+            return f"{name} over {approved.views} views in golden, {len(reading.per_view)} now"
+    return ""
 
 
 def _change(name: str, golden: Golden, record: Record) -> Change:
-    spec, value = METRICS[name], record.metrics[name].value
+    spec, value, kind = specification(name), record.metrics[name].value, kind_of(record)
+    approved = golden.metrics[name]
     assert value is not None
-    tolerance = max(spec.floor, K_SIGMA * golden.noise[name])
-    return Change(name, golden.values[name], value, spec.drop(golden.values[name], value), tolerance)
+    sigma = approved.sigma * math.sqrt(1 + 1 / golden.runs)
+    return Change(
+        metric=name,
+        golden=approved.value,
+        value=value,
+        drop=spec.drop(approved.value, value),
+        tolerance=max(spec.floor * KIND_FLOORS[kind], allowed(sigma, approved.freedom)),
+        sigma=sigma,
+        measured=kind != "optimised" or approved.freedom > 0,
+    )
+
+
+def describe(comparison: Comparison) -> list[str]:
+    """One line per metric that moved, or one with the reason."""
+    if not comparison.changes:
+        return [f"{comparison.verdict:12} {comparison.case}: {comparison.reason}"]
+    return [
+        f"{change.verdict:12} {comparison.case}: {change.metric} {change.golden:.4f} -> {change.value:.4f} "
+        f"(tolerance {change.tolerance:.4f}{'' if change.sigmas is None else f', {-change.sigmas:+.1f} sigma'})"
+        for change in comparison.changes
+        if change.verdict != "same"
+    ]
+
+
+def specification(metric: str) -> MetricSpec:
+    """Declaration of a metric, or of a number that a probe of the engine gives."""
+    return PROBES[metric] if metric in PROBES else METRICS[metric]
 
 
 def _refuse_constant(name: str) -> float:

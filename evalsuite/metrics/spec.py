@@ -14,7 +14,7 @@ class MetricSpec:
     """Declaration of a metric.
 
     Attributes:
-        direction: which way is better.
+        direction: which way is better; ``none``: any change is for the worse.
         version: rises when the same images, or surfaces, would give another value.
         floor: smallest change, in ``unit``, that a gate will ever call a change.
         contract: what the number is computed from, in words.
@@ -23,7 +23,7 @@ class MetricSpec:
 
     id: str
     unit: str
-    direction: Literal["higher", "lower"]
+    direction: Literal["higher", "lower", "none"]
     version: int
     floor: float
     contract: str
@@ -31,6 +31,8 @@ class MetricSpec:
 
     def drop(self, golden: float, value: float) -> float:
         """How much worse than ``golden`` the value is, in ``unit``: > 0 means worse whatever the direction."""
+        if self.direction == "none":
+            return abs(value - golden)
         return golden - value if self.direction == "higher" else value - golden
 
 
@@ -162,3 +164,29 @@ def geometry_metrics(rule: GeometryRule) -> dict[str, MetricSpec]:
 
 for _spec in (*_SPECS, *geometry_metrics(GeometryRule()).values()):
     METRICS.add(_spec.id, _spec)
+
+
+ENGINE = "engine"
+"""Name of the suite of probes: numbers of the renderer and optimiser themselves, on a splat made from a seed."""
+
+PROBES: Registry[MetricSpec] = Registry("number of an engine probe")
+"""What probes give, by id. No direction is better; floors are ten times what another CPU or GPU moves."""
+
+_FORWARD = {
+    "mean-red": ("1", 1e-5, "mean of the red channel over pixels, then views"),
+    "mean-green": ("1", 1e-5, "mean of the green channel over pixels, then views"),
+    "mean-blue": ("1", 1e-5, "mean of the blue channel over pixels, then views"),
+    "mean-alpha": ("1", 1e-5, "mean of alpha over pixels, then views"),
+    "mean-depth": ("1", 1e-4, "mean depth over pixels with alpha > 0.5, then views; world units"),
+    "contrast": ("1", 1e-5, "standard deviation of a view over pixels and channels, mean over views"),
+    "centre-x": ("px", 1e-3, "alpha-weighted mean column, mean over views"),
+    "centre-y": ("px", 1e-3, "alpha-weighted mean row, mean over views"),
+}
+FIELDS = ("means", "quats", "scales", "opacities", "sh")
+for _id, (_unit, _floor, _contract) in _FORWARD.items():
+    PROBES.add(_id, MetricSpec(_id, _unit, "none", 1, _floor, _contract))
+for _field in FIELDS:
+    _text = f"natural log of the mean absolute gradient with respect to {_field}"
+    PROBES.add(f"gradient-{_field}", MetricSpec(f"gradient-{_field}", "ln", "none", 1, 1e-3, _text))
+    _text = f"natural log of the root mean square change of {_field} in the first steps of the recipe"
+    PROBES.add(f"movement-{_field}", MetricSpec(f"movement-{_field}", "ln", "none", 1, 1e-2, _text))

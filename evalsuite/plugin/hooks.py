@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from rich.console import Console
 
 from evalsuite.core.errors import EvalsuiteError
-from evalsuite.core.machine import fingerprint
 from evalsuite.execution.selection import find_suite, select
 from evalsuite.gates.claims import load_claims
+from evalsuite.plugin.snapshots import GOLDENS, REFUSAL, GoldenExtension
 from evalsuite.plugin.study import Study, StudySettings
-from evalsuite.plugin.summary import summary_lines, write_outputs
+from evalsuite.plugin.summary import failures, summary_lines, write_outputs
+
+if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
 
 _STUDY = pytest.StashKey[Study]()
 _GPU_SELECTED = re.compile(r"(?<!not )\bgpu\b")
 CPU_SUITE, GPU_SUITE = "smoke", "scan"
+_OVER = frozenset({"case", "probe", "warmstart", "claim"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--out", default="out", type=Path, help="folder for records, images and the page (default: out)")
     group.addoption("--workers", type=int, help="processes of the study (default: one per core; 1 on a GPU)")
     group.addoption("--resume", action="store_true", help="keep cases that this very code has already finished")
+    group.addoption("--require-gpu", action="store_true", help="with -m gpu: a skipped GPU test is a failed one")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,106 +48,130 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "data: needs the data mirror (EVALSUITE_MIRROR)")
     option = config.option
     on_gpu = bool(_GPU_SELECTED.search(option.markexpr or ""))
+    if option.require_gpu and not on_gpu:
+        raise pytest.UsageError("--require-gpu is about GPU tests, and none are selected; add -m gpu")
     settings = StudySettings(
         out=option.out,
         golden=config.rootpath / "golden",
         device="cuda" if on_gpu else "cpu",
         workers=option.workers,
         resume=option.resume,
+        require_gpu=option.require_gpu,
     )
     try:
         suite = find_suite(option.suite or (GPU_SUITE if on_gpu else CPU_SUITE), option.model, option.weights)
         selection = select(suite, option.scene, option.arm, option.steps)
     except EvalsuiteError as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[_STUDY] = Study(selection, settings, Console(stderr=True))
+    study = Study(selection, settings, Console(stderr=True))
+    config.stash[_STUDY] = study
+    config.stash[GOLDENS] = study.goldens
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per case, per warm-start budget and per claim, named by the case id."""
+    """One test per case, per probe, per warm-start budget and per claim, named by its id."""
     names = set(metafunc.fixturenames)
-    if not names & {"case", "warmstart", "claim"}:
+    if not names & _OVER:
         return
     study = metafunc.config.stash[_STUDY]
     if "case" in names:
-        cases = study.selection.cases
-        metafunc.parametrize("case", [pytest.param(case, id=case.id) for case in cases])
+        _over(metafunc, "case", [(case.id, case) for case in study.selection.cases])
+    if "probe" in names:
+        _over(metafunc, "probe", [(case, case) for case in study.probes])
     if "warmstart" in names:
         arms = {(t.scene, t.arm) for t in study.selection.trajectories}
         pairs = [t for t in study.selection.trajectories if t.arm == "b" and 0 in t.steps and (t.scene, "a") in arms]
-        metafunc.parametrize("warmstart", [pytest.param(t, id=t.id) for t in pairs])
+        _over(metafunc, "warmstart", [(t.id, t) for t in pairs])
     if "claim" in names:
         claims = load_claims(Path(str(metafunc.definition.path)).parent / "claims.toml")
-        metafunc.parametrize("claim", [pytest.param(claim, id=claim.id) for claim in claims])
+        _over(metafunc, "claim", [(claim.id, claim) for claim in claims if study.concerns(claim)])
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``-m gpu`` the whole study is a GPU study: mark its tests before pytest picks by marks."""
+    """With ``-m gpu`` the whole study is a GPU study: mark its tests before pytest picks by marks.
+
+    Tests with nothing to run over (probes, laws and claims of a part of a suite) go: a skip would look like a lack.
+    """
+    idle = [item for item in items if _is_of_study(item) and _is_idle(item)]
+    if idle:
+        items[:] = [item for item in items if item not in idle]
+        config.hook.pytest_deselected(items=idle)
     if config.stash[_STUDY].settings.device != "cuda":
         return
     skip = pytest.mark.skip(reason="no CUDA device: torch.cuda.is_available() is False on this machine")
     for item in items:
-        if "study" in getattr(item, "fixturenames", ()):
+        if _is_of_study(item):
             item.add_marker(pytest.mark.gpu)
             if not torch.cuda.is_available():
                 item.add_marker(skip)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count the study's tests, and refuse to rewrite their goldens through syrupy's door."""
+    config = session.config
+    if config.option.collectonly:
+        return
+    config.stash[_STUDY].selected = sum(_is_of_study(item) for item in session.items)
+    if config.stash[_STUDY].selected and (config.option.update_snapshots or config.option.update_new_snapshots_only):
+        raise pytest.UsageError(REFUSAL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """With ``--require-gpu`` a GPU test that was skipped has failed."""
+    report = yield
+    required = item.config.stash[_STUDY].settings.require_gpu and item.get_closest_marker("gpu")
+    if required and report.skipped and not hasattr(report, "wasxfail"):
+        _, _, reason = report.longrepr
+        report.outcome, report.longrepr = "failed", f"skipped under --require-gpu: {reason}"
+    return report
 
 
 @pytest.fixture(scope="session")
 def study(pytestconfig: pytest.Config) -> Study:
     """The session's study, run to its end with the terminal free for its progress bar."""
     running = pytestconfig.stash[_STUDY]
-    if not running.ran:
-        with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            running.records()
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        running.run()
     return running
 
 
-class ReplayClock:
-    """A timer that shows the seconds a case measured itself: pytest-benchmark's own would time a file being read."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-
-
 @pytest.fixture
-def benchmark_clock(request: pytest.FixtureRequest) -> ReplayClock:
-    """Clock of the ``benchmark`` fixture; must be requested before it."""
-    clock = ReplayClock()
-    request.node.add_marker(pytest.mark.benchmark(timer=clock))
-    return clock
-
-
-def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Our fingerprint instead of the host's name."""
-    machine_info.pop("node", None)
-    machine_info["evalsuite"] = fingerprint()
-
-
-def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
-    """Keep the file small: one round needs no raw data, and the case id says all that parameters would."""
-    for benchmark in output_json["benchmarks"]:
-        for redundant in ("params", "options"):
-            benchmark.pop(redundant, None)
-        benchmark["stats"].pop("data", None)
+def golden(snapshot: SnapshotAssertion) -> SnapshotAssertion:
+    """The golden of the test's case: ``golden == record`` is true where the gate lets the record pass."""
+    return snapshot.use_extension(GoldenExtension)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Table of cases, counts, and where the page is."""
-    if _STUDY in config.stash and config.stash[_STUDY].ran:
+    """Tables, counts, and where the page is."""
+    if _STUDY in config.stash and config.stash[_STUDY].selected:
         for line in summary_lines(config.stash[_STUDY], terminalreporter._tw.fullwidth):
             terminalreporter.write_line(line)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the page of whatever ran."""
-    if _STUDY in session.config.stash and session.config.stash[_STUDY].ran:
-        write_outputs(session.config.stash[_STUDY])
+    """Write summary and page of whatever ran; fail if anything expected blocks, whichever tests were picked."""
+    study = session.config.stash.get(_STUDY, None)
+    if study is None or not study.selected:
+        return
+    write_outputs(study)
+    if failures(study) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _is_of_study(item: pytest.Item) -> bool:
+    return "study" in getattr(item, "fixturenames", ())
+
+
+def _over(metafunc: pytest.Metafunc, name: str, values: Sequence[tuple[str, object]]) -> None:
+    """One test per value, under its id; a lone None stands for no values."""
+    found = values or [("none", None)]
+    metafunc.parametrize(name, [pytest.param(value, id=value_id) for value_id, value in found])
+
+
+def _is_idle(item: pytest.Item) -> bool:
+    """Whether there was nothing to run this test over."""
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and any(callspec.params.get(name, item) is None for name in _OVER)

@@ -1,71 +1,265 @@
-"""What a session prints and writes at its end."""
+"""What a session says at its end: on the terminal, in ``summary.md``, and in the step summary of CI."""
 
 from __future__ import annotations
 
+import os
+import statistics
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 
-from evalsuite.gates.golden import Change, Comparison
-from evalsuite.plugin.study import Study
-from evalsuite.records.schema import Record
+from evalsuite.core.errors import NotComparableError, SchemaError
+from evalsuite.gates.golden import COMPARED, Change, Comparison, describe, specification
+from evalsuite.gates.means import LADDERS, Mean
+from evalsuite.plugin.study import Study, worst_first
+
+WIDTH = 120
+ROWS = 40
+"""Rows of the table of what moved; the rest is counted."""
+
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
-def summary_lines(study: Study, width: int) -> list[str]:
-    """Tables of cases and strata, what moved against the goldens, and the counts."""
-    from evalsuite.report.tables import case_table, stratum_table  # plots and statistics: seconds of import
+@dataclass(frozen=True)
+class Counts:
+    """How many cases there are of every kind; ``verdicts`` by name."""
 
-    records = _records(study)
-    console = Console(width=max(width, 120), force_terminal=False, no_color=True)
-    with console.capture() as capture:
-        console.print(case_table(records))
-        console.print(stratum_table(records))
-    lines = capture.get().splitlines()
-    moved = [c for c in study.comparisons.values() if c.verdict != "same"]
-    lines += [line for comparison in _worst_first(moved) for line in describe(comparison)]
-    counts = Counter(comparison.verdict for comparison in study.comparisons.values())
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-    lines.append(
-        f"evalsuite {study.selection.suite.name}: {len(study.expected)} cases expected, {len(records)} recorded, "
-        f"{len(study.comparisons)} judged: {verdicts or 'none'}"
-    )
-    timing = study.timing()
-    lines += [str(result) for result in timing if result.verdict != "same"]
-    of = Counter(result.verdict for result in timing)
-    lines.append(f"speed and memory: {', '.join(f'{count} {verdict}' for verdict, count in sorted(of.items()))}")
-    lines.append(f"records: {study.store.root}  page: {study.settings.out / 'report' / 'index.html'}")
+    expected: int
+    recorded: int
+    verdicts: Mapping[str, int]
+
+    @property
+    def compared(self) -> int:
+        """Cases that were held against a golden."""
+        return sum(count for verdict, count in self.verdicts.items() if verdict in COMPARED)
+
+    def __str__(self) -> str:
+        first = ("same", "better", "worse", "inconclusive")
+        shown = [f"{self.verdicts.get(verdict, 0)} {verdict}" for verdict in first]
+        shown += [f"{count} {verdict}" for verdict, count in sorted(self.verdicts.items()) if verdict not in first]
+        return f"{self.expected} cases expected, {self.recorded} recorded, {self.compared} compared: {', '.join(shown)}"
+
+
+def counts(study: Study) -> Counts:
+    """Counts over everything expected."""
+    comparisons = study.comparisons()
+    recorded = sum(c.verdict != "not-run" for c in comparisons)
+    return Counts(len(study.expected), recorded, Counter(c.verdict for c in comparisons))
+
+
+def failures(study: Study) -> list[str]:
+    """Why this study does not pass, whatever tests were picked; empty if it does."""
+    if not study.selected:
+        return []
+    found = counts(study)
+    lines = []
+    if not found.compared:
+        lines.append(f"0 of {found.expected} cases were compared: nothing is known to be as good as it was")
+    blocking = sum(comparison.blocks for comparison in study.comparisons())
+    if blocking:
+        lines.append(f"{blocking} of {found.expected} cases block")
+    worse = [mean for mean in study.means() if mean.verdict == "worse"] if study.ran else []
+    if worse:
+        lines.append(f"{len(worse)} means over scenes are worse")
+    lines += [f"claim {result.claim.id} does not hold" for result in study.rulings.values() if result.blocks]
+    slower = [result for result in study.timing() if result.blocks] if study.ran else []
+    if slower:
+        lines.append(f"{len(slower)} quantities of time or memory are worse")
+    orphans = study.orphans() if study.ran else ()
+    if orphans:
+        lines.append(f"{len(orphans)} goldens without a case (first: {orphans[0]})")
     return lines
 
 
-def describe(comparison: Comparison) -> list[str]:
-    """One line per metric that moved, or one with the reason."""
-    if not comparison.changes:
-        return [f"{comparison.verdict:10} {comparison.case}: {comparison.reason}"]
-    return [
-        f"{change.verdict:10} {comparison.case}: {change.metric} {change.golden:.4f} -> {change.value:.4f} "
-        f"(tolerance {change.tolerance:.4f})"
-        for change in comparison.changes
-        if change.verdict != "same"
+def summary_lines(study: Study, width: int) -> list[str]:
+    """Tables of cases and strata, what moved against the goldens, what the gate can see, and the counts."""
+    lines: list[str] = []
+    if study.ran:
+        console = Console(width=max(width, WIDTH), force_terminal=False, no_color=True)
+        with console.capture() as capture:
+            _print_tables(study, console)
+            moved = worst_first(study.comparisons())
+            if any(comparison.changes for comparison in moved):
+                console.print(_moved_table(study, moved))
+            console.print(_sight_table(study))
+        lines += capture.get().splitlines()
+        lines += [line for comparison in moved for line in _plain(study, comparison)]
+        lines += [f"{mean.verdict:12} {mean}" for mean in study.means() if mean.verdict != "same"]
+        lines += [f"claim {result}" for result in study.rulings.values()]
+        lines += _speed_lines(study)
+        lines += _left_out(study.comparisons())
+    lines += [f"evalsuite: {line}" for line in failures(study)]
+    lines.append(f"evalsuite {study.selection.suite.name}: {counts(study)}")
+    out = study.settings.out
+    lines.append(f"records: {study.store.root}  page: {out / 'report' / 'index.html'}  summary: {out / 'summary.md'}")
+    return lines
+
+
+def _print_tables(study: Study, console: Console) -> None:
+    from evalsuite.report.tables import (
+        case_table,
+        means_tables,
+        stratum_table,
+    )  # plots and statistics: seconds of import
+
+    records = study.records()
+    try:
+        console.print(case_table(records))
+        console.print(stratum_table(records), *means_tables(records))
+    except NotComparableError as error:  # these records are stale, which blocks: the rest is still to be said
+        console.print(f"no tables: {error}", markup=False)
+
+
+def write_outputs(study: Study, environment: Mapping[str, str] = os.environ) -> None:
+    """Write the page and ``summary.md``, and append the latter to the file that ``GITHUB_STEP_SUMMARY`` names."""
+    text = markdown(study)
+    if study.ran:
+        from evalsuite.report.page import write_page
+
+        try:
+            write_page(study.store.root, study.settings.out / "report", [case.id for case in study.selection.cases])
+        except (NotComparableError, SchemaError) as error:  # such records block; the summary must come out all the same
+            text += f"No page: {error}\n\n"
+    study.settings.out.mkdir(parents=True, exist_ok=True)
+    (study.settings.out / "summary.md").write_text(text, encoding="utf-8")
+    if environment.get(STEP_SUMMARY):
+        with Path(environment[STEP_SUMMARY]).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def markdown(study: Study) -> str:
+    """The summary as Markdown: verdict first, then what moved, claims, and what the gate can see."""
+    reasons = failures(study)
+    lines = [
+        f"## evalsuite `{study.selection.suite.name}`: {'fails' if reasons else 'passes'}",
+        "",
+        f"{counts(study)}.",
     ]
+    lines += ["", *(f"- {reason}" for reason in reasons)] if reasons else []
+    moved = worst_first(study.comparisons())
+    if moved:
+        lines += ["", "### What moved, worst first", ""]
+        lines += _markdown_table(_MOVED, _moved_rows(study, moved, markdown=True))
+    odd = [mean for mean in study.means() if mean.verdict != "same"] if study.ran else []
+    if odd:
+        lines += ["", "### Means over scenes that moved", "", *(f"- {mean.verdict}: {mean}" for mean in odd)]
+    if study.rulings:
+        lines += ["", "### Claims", ""]
+        lines += [
+            f"- **{result.ruling}**{' (required)' if result.claim.required else ''} {result}"
+            for result in study.rulings.values()
+        ]
+    left_out = _left_out(study.comparisons())
+    lines += ["", *(f"- {line}" for line in left_out)] if left_out else []
+    if study.ran:
+        lines += ["", "### Losses this gate sees in 95 % of runs", ""]
+        lines += _markdown_table(_SIGHT, sight_rows(study.comparisons(), study.means()))
+    return "\n".join(lines) + "\n\n"
 
 
-def write_outputs(study: Study) -> None:
-    """Write the page."""
-    from evalsuite.report.page import write_page
-
-    write_page(study.store.root, study.settings.out / "report", study.expected)
+_MOVED = ("verdict", "case", "metric", "golden", "now", "sigma", "tolerance", "images")
 
 
-def _records(study: Study) -> list[Record]:
-    found = (study.store.read(case) for case in study.expected)
-    return [record for record in found if record is not None]
+def _moved_rows(study: Study, moved: Sequence[Comparison], markdown: bool = False) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for comparison in moved:
+        images = study.images(comparison.case)
+        if images and markdown:
+            strip, truth = (path.relative_to(study.settings.out).as_posix() for path in images)
+            shown = f"[render]({strip}) [truth]({truth})"
+        else:
+            shown = " ".join(str(path) for path in images) if images else ""
+        if not comparison.changes:
+            rows.append((comparison.verdict, comparison.case, comparison.reason, "", "", "", "", shown))
+        rows += [
+            (change.verdict, comparison.case, change.metric, *_numbers(change), shown)
+            for change in sorted(comparison.changes, key=lambda change: -change.drop / change.tolerance)
+            if change.verdict != "same"
+        ]
+    if len(rows) > ROWS:
+        rest = len(rows) - ROWS
+        rows = [*rows[:ROWS], ("", f"and {rest} more", "", "", "", "", "", "")]
+    return rows
 
 
-def _worst_first(comparisons: list[Comparison]) -> list[Comparison]:
-    def severity(comparison: Comparison) -> float:
-        def excess(change: Change) -> float:
-            return change.drop / change.tolerance
+def _numbers(change: Change) -> tuple[str, str, str, str]:
+    sigmas = "" if change.sigmas is None else f"{-change.sigmas:+.1f}"
+    return f"{change.golden:.4f}", f"{change.value:.4f}", sigmas, f"{change.tolerance:.4f}"
 
-        return max((excess(change) for change in comparison.changes), default=float("inf"))
 
-    return sorted(comparisons, key=lambda c: (-severity(c), c.case))
+def _moved_table(study: Study, moved: Sequence[Comparison]) -> Table:
+    table = Table(title="What moved, worst first", box=None, pad_edge=False)
+    for name in _MOVED[:-1]:
+        table.add_column(name, no_wrap=True)
+    for row in _moved_rows(study, [c for c in moved if c.changes]):
+        table.add_row(*row[:-1])
+    return table
+
+
+def _plain(study: Study, comparison: Comparison) -> list[str]:
+    """A case that moved, in lines that can be searched for, with the paths of its images."""
+    images = study.images(comparison.case)
+    return describe(comparison) + ([f"             {images[0]}  {images[1]}"] if images else [])
+
+
+_SIGHT = ("metric", "unit", "one pass", "one optimised case", "mean over scenes", LADDERS)
+
+
+def sight_rows(comparisons: Sequence[Comparison], means: Sequence[Mean]) -> list[tuple[str, ...]]:
+    """Per metric: the loss that is seen in 95 % of runs (median over cases or settings).
+
+    Columns: in one case without noise; in one optimised case; in the mean over scenes of an optimised setting; in the
+    mean over the ladders of B and C, in sigma of a single run.
+    """
+    changes = [change for c in comparisons for change in c.changes if not c.case.startswith("engine/")]
+    rows: list[tuple[str, ...]] = []
+    for metric in sorted({change.metric for change in changes}):
+        own = [change for change in changes if change.metric == metric]
+        settings = [m.visible for m in means if m.metric == metric and m.setting != LADDERS and m.sigma]
+        ladders = [m.visible for m in means if m.metric == metric and m.setting == LADDERS]
+        rows.append(
+            (
+                metric,
+                specification(metric).unit,
+                _median([change.visible for change in own if not change.sigma and change.measured]),
+                _median([change.visible for change in own if change.sigma]),
+                _median(settings),
+                f"{ladders[0]:.1f} sigma" if ladders else "",
+            )
+        )
+    return rows
+
+
+def _median(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2g}" if values else ""
+
+
+def _sight_table(study: Study) -> Table:
+    table = Table(title="Losses this gate sees in 95 % of runs (medians)", box=None, pad_edge=False)
+    for name in _SIGHT:
+        table.add_column(name, no_wrap=True)
+    for row in sight_rows(study.comparisons(), study.means()):
+        table.add_row(*row)
+    return table
+
+
+def _speed_lines(study: Study) -> list[str]:
+    """What became slower or larger, then how many quantities came out how."""
+    results = study.timing()
+    found = Counter(result.verdict for result in results)
+    tally = ", ".join(f"{count} {verdict}" for verdict, count in sorted(found.items()))
+    return [*(str(result) for result in results if result.blocks), f"speed and memory: {tally or 'nothing to compare'}"]
+
+
+def _left_out(comparisons: Sequence[Comparison]) -> list[str]:
+    found = Counter(note for comparison in comparisons for note in comparison.left_out)
+    return [f"not compared: {note} ({count} cases)" for note, count in sorted(found.items())]
+
+
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *cells)]

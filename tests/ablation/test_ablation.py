@@ -6,45 +6,57 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evalsuite.gates.claims import Claim, judge
-from evalsuite.plugin.summary import describe
+from evalsuite.core.errors import SchemaError
+from evalsuite.gates.claims import Claim
+from evalsuite.gates.golden import describe
+from evalsuite.plugin.benchmark import extra_info
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_benchmark.fixture import BenchmarkFixture
+    from syrupy.assertion import SnapshotAssertion
 
     from evalsuite.core.cases import Case, Trajectory
-    from evalsuite.plugin.hooks import ReplayClock
+    from evalsuite.plugin.benchmark import ReplayClock
     from evalsuite.plugin.study import Study
 
 pytestmark = pytest.mark.timeout(0)  # the first test runs the whole study
 
 
-def test_case(case: Case, study: Study, benchmark_clock: ReplayClock, benchmark: BenchmarkFixture) -> None:
+def test_case(
+    case: Case,
+    study: Study,
+    golden: SnapshotAssertion,
+    benchmark_clock: ReplayClock,
+    benchmark: BenchmarkFixture,
+    record_property: Callable[[str, object], None],
+) -> None:
     """The case ran, and no metric is worse than its golden beyond the tolerance."""
-    record = study.record(case)
-    if record is not None:
-        benchmark.extra_info.update(
-            status=record.status,
-            seconds=dict(record.seconds),
-            gaussians=record.gaussians,
-            peak_host_bytes=record.peak_host_bytes,
-            peak_device_bytes=record.peak_device_bytes,
-            frames_per_second=record.frames_per_second,
-            metrics={name: reading.value for name, reading in record.metrics.items()},
-        )
-        benchmark.pedantic(benchmark_clock.advance, args=(record.total_seconds,), rounds=1)
     comparison = study.compare(case)
+    try:
+        record = study.record(case)
+    except SchemaError:  # the comparison says so
+        record = None
+    benchmark.extra_info.update(extra_info(record, comparison.verdict))
+    benchmark.pedantic(benchmark_clock.advance, args=(record.total_seconds if record else 0.0,), rounds=1)
+    record_property("verdict", comparison.verdict)
+    for change in comparison.changes:
+        record_property(change.metric, f"{change.golden:.6g} -> {change.value:.6g} (tolerance {change.tolerance:.3g})")
+    if record is None or golden != record:
+        pytest.fail("\n".join(describe(comparison)), pytrace=False)
+
+
+def test_engine(probe: str, study: Study) -> None:
+    """Renderer, its gradients and the first steps of the optimiser do to a small splat what they did."""
+    comparison = study.compare(probe)
     if comparison.blocks:
         pytest.fail("\n".join(describe(comparison)), pytrace=False)
 
 
 def test_warmstart_at_zero_is_feedforward(warmstart: Trajectory, study: Study) -> None:
     """B at N = 0 is A, bit for bit."""
-    a, b = (
-        next(c for c in study.selection.cases if c.id == case_id)
-        for case_id in (f"{warmstart.scene}/a", f"{warmstart.id}-n0")
-    )
-    feedforward, start = study.record(a), study.record(b)
+    feedforward, start = study.record(f"{warmstart.scene}/a"), study.record(f"{warmstart.id}-n0")
     if feedforward is None or start is None or {feedforward.status, start.status} != {"ok"}:
         pytest.fail("A or B has no result to compare; see its case", pytrace=False)
     assert start.metrics == feedforward.metrics
@@ -53,9 +65,7 @@ def test_warmstart_at_zero_is_feedforward(warmstart: Trajectory, study: Study) -
 
 def test_claim(claim: Claim, study: Study) -> None:
     """An expected ordering of arms, on paired differences over scenes."""
-    if not study.selection.whole:
-        pytest.skip("a claim is about the whole suite; this run is a part of it")
-    result = judge(claim, study.records())
+    result = study.judge(claim)
     if result.blocks:
         pytest.fail(str(result), pytrace=False)
 
@@ -67,11 +77,16 @@ def test_speed_and_memory(study: Study) -> None:
         pytest.fail("\n".join(worse), pytrace=False)
 
 
+def test_means_over_scenes(study: Study) -> None:
+    """No arm has lost in the mean over scenes, which is far less noisy than a case."""
+    worse = [str(mean) for mean in study.means() if mean.verdict == "worse"]
+    if worse:
+        pytest.fail("\n".join(worse), pytrace=False)
+
+
 def test_complete(study: Study) -> None:
-    """Every expected case has a record and a verdict; a golden without a case is a renamed case."""
-    judged = {case.id for case in study.selection.cases if study.compare(case) is not None}
+    """Every expected case has a verdict; a golden without a case is a renamed case."""
+    judged = {comparison.case for comparison in study.comparisons()}
     assert judged == set(study.expected)
-    assert judged, "no case was compared"
-    if study.selection.whole:
-        orphans = set(study.goldens.cases()) - judged
-        assert not orphans, f"goldens without a case (renamed or removed?): {', '.join(sorted(orphans))}"
+    orphans = study.orphans()
+    assert not orphans, f"goldens without a case (renamed or removed?): {', '.join(orphans)}"

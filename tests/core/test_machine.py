@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import platform
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +90,36 @@ def test_the_source_hash_follows_the_sources(package: Path) -> None:
     renamed.rename(other)
     (package / "extra.py").write_text("")
     assert fresh_hash() != before
+
+
+@pytest.mark.parametrize("reader", ["gates/golden.py", "report/page.py", "plugin/hooks.py", "fetch/x.py", "cli.py"])
+def test_what_only_reads_records_is_not_in_the_hash(package: Path, reader: str) -> None:
+    before = fresh_hash()
+    path = package / reader
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x = 1\n")
+    assert fresh_hash() == before
+
+
+def test_uncommitted_files_of_the_package_are_named(package: Path) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        subprocess.run(["git", "-C", str(package.parent), *who, *arguments], check=True, capture_output=True)
+
+    git("init")
+    (package.parent / "README.md").write_text("not of the package")
+    assert len(machine.uncommitted() or ()) == 3
+    git("add", "evalsuite")
+    git("commit", "-m", "all")
+    assert machine.uncommitted() == ()
+    (package / "core" / "other.py").write_text("x = 1\n")
+    (package / "core" / "new.py").write_text("")
+    assert machine.uncommitted() == ("evalsuite/core/other.py", "evalsuite/core/new.py")
+
+
+def test_outside_git_nothing_is_committed(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(package.parents[1]))
+    assert machine.uncommitted() is None
 
 
 def test_what_is_no_source_is_not_in_the_hash(package: Path) -> None:

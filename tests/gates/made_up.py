@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evalsuite.gates.golden import Golden
+from evalsuite.gates.golden import Approved, Golden
 from evalsuite.records.schema import Reading, Record
 
-CASE, HASH = "smoke.chair/b-capture-n50", "0123456789ab"
+CASE, HASH, SOURCE = "smoke.chair/b-capture-n50", "0123456789ab", "5012ce5012ce"
+MACHINE = {"device_class": "cpu-x86-64", "cpu": "a CPU", "gpu": None}
 
 
 def record(values: Mapping[str, float] | None = None, case: str = CASE, **overrides: Any) -> Record:
@@ -20,24 +21,23 @@ def record(values: Mapping[str, float] | None = None, case: str = CASE, **overri
         "stratum": "thin",
         "arm": name.split("-")[0],
         "budget": "capture" if "capture" in name else None,
-        "steps": 50,
+        "steps": 50 if "capture" in name else 0,
         "seed": 0,
         "suite": "smoke",
         "protocol": "object-128",
         "protocol_hash": HASH,
+        "source": SOURCE,
+        "machine": MACHINE,
         "metrics": {metric: Reading(value, (value,), 1) for metric, value in values.items()},
     }
     return Record(**{**fields, **overrides})
 
 
-def golden(values: Mapping[str, float] | None = None, noise: float = 0.0, case: str = CASE, **overrides: Any) -> Golden:
+def golden(
+    values: Mapping[str, float] | None = None, sigma: float = 0.0, freedom: float = 12.0, case: str = CASE, **other: Any
+) -> Golden:
+    """A golden whose noise was measured: as nothing, unless told otherwise. Its values are the mean of many runs."""
     values = {"psnr": 25.0} if values is None else values
-    fields: dict[str, Any] = {
-        "case": case,
-        "protocol_hash": HASH,
-        "metric_versions": dict.fromkeys(values, 1),
-        "values": values,
-        "noise": dict.fromkeys(values, noise),
-        "seeds": 1,
-    }
-    return Golden(**{**fields, **overrides})
+    approved = {metric: Approved(value, 1, sigma, freedom, views=1) for metric, value in values.items()}
+    fields: dict[str, Any] = {"case": case, "protocol_hash": HASH, "runs": 3, "metrics": approved}
+    return Golden(**{**fields, **other})

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from made_up import CASE, golden, record
+from made_up import CASE, MACHINE, SOURCE, golden, record
 
-from evalsuite.core.errors import EvalsuiteError, OptionError
-from evalsuite.gates.approval import approve, moderated
-from evalsuite.gates.golden import GoldenStore, compare
+from evalsuite.core.errors import EvalsuiteError, NonFiniteError, OptionError
+from evalsuite.gates.approval import (
+    Checkout,
+    Repeats,
+    append_change,
+    approve,
+    change_entry,
+    prune,
+    refuse_in_ci,
+    refuse_unrepeatable,
+)
+from evalsuite.gates.golden import Approved, Comparison, Golden, GoldenStore, compare
+from evalsuite.metrics.spec import METRICS
 from evalsuite.records.schema import Reading
 from evalsuite.records.store import RecordStore
 
@@ -27,6 +36,21 @@ def run(records: RecordStore, values: Mapping[str, float], **overrides: Any) -> 
         records.write(record({"psnr": psnr}, case, **overrides))
 
 
+def approve_seeds(
+    records: RecordStore,
+    expected: Sequence[str],
+    goldens: GoldenStore,
+    seeds: tuple[int, ...],
+    where: RecordStore | None = None,
+) -> list[Comparison]:
+    return approve(records, expected, goldens, Repeats(seeds, where or records))
+
+
+def one_run(values: Mapping[str, float], case: str) -> Golden:
+    """What an approval without seeds writes: nothing is known of the noise."""
+    return Golden(case, golden().protocol_hash, 1, {m: Approved(v, 1, views=1) for m, v in values.items()})
+
+
 def contents(goldens: GoldenStore) -> dict[str, bytes]:
     return {case: goldens.path(case).read_bytes() for case in goldens.cases()}
 
@@ -35,8 +59,8 @@ def test_the_first_approval_writes_every_golden(records: RecordStore, goldens: G
     run(records, {A: 20.0, B: 25.0})
     changed = approve(records, [A, B], goldens)
     assert [(c.case, c.verdict) for c in changed] == [(A, "no-golden"), (B, "no-golden")]
-    assert goldens.read(B) == golden({"psnr": 25.0})
-    assert goldens.read(A) == golden({"psnr": 20.0}, case=A)
+    assert goldens.read(B) == one_run({"psnr": 25.0}, B)
+    assert goldens.read(A) == one_run({"psnr": 20.0}, A)
     assert all(compare(case, records.read(case), goldens.read(case)).verdict == "same" for case in (A, B))
 
 
@@ -44,7 +68,7 @@ def test_approval_rewrites_only_what_changed(records: RecordStore, goldens: Gold
     run(records, {A: 20.0, B: 25.0, C: 27.0})
     approve(records, [A, B, C], goldens)
     before = contents(goldens)
-    run(records, {A: 20.04, B: 26.0, C: 24.0})
+    run(records, {A: 20.01, B: 27.0, C: 24.0})
     changed = approve(records, [A, B, C], goldens)
     assert [(c.case, c.verdict) for c in changed] == [(B, "better"), (C, "worse")]
     after = contents(goldens)
@@ -65,7 +89,7 @@ def test_approval_mends_what_is_stale(records: RecordStore, goldens: GoldenStore
     run(records, {A: 20.0})
     goldens.write(golden({"psnr": 20.0}, case=A, protocol_hash="ba9876543210"))
     assert [c.verdict for c in approve(records, [A], goldens)] == ["stale"]
-    assert goldens.read(A) == golden({"psnr": 20.0}, case=A)
+    assert goldens.read(A) == one_run({"psnr": 20.0}, A)
 
 
 @pytest.mark.parametrize("kind", ["absent", "crashed", "missing-data"])
@@ -85,55 +109,107 @@ def test_only_expected_cases_are_approved(records: RecordStore, goldens: GoldenS
 
 
 def test_noise_is_the_spread_over_seeds(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {B: 25.0, f"{B}-s1": 25.3, f"{B}-s2": 24.7})
-    approve(records, [B], goldens, seeds=(1, 2))
+    run(records, {B: 25.1, f"{B}-s1": 25.4, f"{B}-s2": 24.8})
+    approve_seeds(records, [B], goldens, (1, 2))
+    # deviations 0, +0.3, -0.3: variance 0.18 / 2; a single scene has nobody to borrow from
+    assert goldens.read(B) == golden(metrics={"psnr": Approved(25.1, 1, 0.3, 2.0, (25.1, 25.4, 24.8), 1)})
+
+
+def test_the_golden_is_the_mean_over_seeds(records: RecordStore, goldens: GoldenStore) -> None:
+    run(records, {B: 25.0, f"{B}-s1": 25.3, f"{B}-s2": 25.6})
+    approve_seeds(records, [B], goldens, (1, 2))
     found = goldens.read(B)
     assert found is not None
-    # deviations 0, +0.3, -0.3: variance 0.18 / 2
-    assert found.noise["psnr"] == pytest.approx(0.3)
-    assert found.values["psnr"] == 25.0, "the value stays that of seed 0"
-    assert found.seeds == 3
-    assert compare(B, record({"psnr": 23.81}), found).verdict == "same"
-    assert compare(B, record({"psnr": 23.79}), found).verdict == "worse"
+    assert (found.metrics["psnr"].value, found.runs) == (25.3, 3)
+    assert compare(B, records.read(B), found).verdict == "same"
+
+
+def test_scenes_lend_each_other_their_noise(records: RecordStore, goldens: GoldenStore) -> None:
+    calm, wild = B, B.replace("chair", "truck")
+    for case, step in ((calm, 0.01), (wild, 1.0)):
+        run(records, {case: 25.0, f"{case}-s1": 25.0 + step, f"{case}-s2": 25.0 - step})
+    approve_seeds(records, [calm, wild], goldens, (1, 2))
+    found = [goldens.read(case) for case in (calm, wild)]
+    sigmas = [g.metrics["psnr"].sigma for g in found if g]
+    assert 0.01 < sigmas[0] < sigmas[1]
 
 
 def test_repeats_may_lie_in_a_folder_of_their_own(records: RecordStore, goldens: GoldenStore, tmp_path: Path) -> None:
     run(records, {B: 25.0})
     others = RecordStore(tmp_path / "noise")
     run(others, {f"{B}-s1": 25.3})
-    approve(records, [B], goldens, seeds=(1,), repeats=others)
+    approve_seeds(records, [B], goldens, (1,), others)
     found = goldens.read(B)
     assert found is not None
-    assert found.noise["psnr"] == pytest.approx(statistics.stdev([25.0, 25.3]), abs=1e-6)
+    assert found.metrics["psnr"].sigma == pytest.approx(statistics.stdev([25.0, 25.3]))
 
 
 def test_noise_is_kept_by_an_approval_without_seeds(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {B: 25.0, f"{B}-s1": 25.3})
-    approve(records, [B], goldens, seeds=(1,))
-    run(records, {B: 29.0})
+    run(records, {B: 25.0, f"{B}-s1": 25.3, f"{B}-s2": 25.1})
+    approve_seeds(records, [B], goldens, (1, 2))
+    before = goldens.read(B)
+    run(records, {B: 529.0})
     approve(records, [B], goldens)
-    found = goldens.read(B)
-    assert found is not None
-    assert found.values["psnr"] == 29.0
-    assert found.noise["psnr"] == pytest.approx(statistics.stdev([25.0, 25.3]), abs=1e-6)
-    assert found.seeds == 2
+    after = goldens.read(B)
+    assert before is not None
+    assert after is not None
+    assert after == replace(before, runs=1, metrics={"psnr": replace(before.metrics["psnr"], value=529.0)})
+
+
+def test_noise_of_another_protocol_is_forgotten(records: RecordStore, goldens: GoldenStore) -> None:
+    goldens.write(golden(sigma=0.5, protocol_hash="ba9876543210"))
+    run(records, {B: 25.0})
+    assert [c.verdict for c in approve(records, [B], goldens)] == ["stale"]
+    assert goldens.read(B) == one_run({"psnr": 25.0}, B)
+
+
+def test_a_golden_of_more_runs_is_kept_and_one_of_fewer_gives_way(records: RecordStore, goldens: GoldenStore) -> None:
+    run(records, {B: 25.0, f"{B}-s1": 25.04, f"{B}-s2": 25.02})
+    approve(records, [B], goldens)
+    assert [c.verdict for c in approve_seeds(records, [B], goldens, (1, 2))] == ["same"]
+    first = goldens.read(B)
+    assert first is not None
+    assert (first.runs, first.metrics["psnr"].value) == (3, 25.02)
+    run(records, {B: 25.01})
+    approve_seeds(records, [B], goldens, (1,))
+    second = goldens.read(B)
+    assert second is not None
+    assert (second.runs, second.metrics["psnr"].value) == (3, 25.02)
+    assert second.metrics["psnr"].samples == (25.01, 25.04), "the spread is the one asked for"
 
 
 def test_an_arm_that_optimises_nothing_has_no_noise(records: RecordStore, goldens: GoldenStore) -> None:
     run(records, {A: 20.0, B: 25.0, f"{B}-s1": 25.3})
-    approve(records, [A, B], goldens, seeds=(1,))
-    found = goldens.read(A)
-    assert found is not None
-    assert (found.noise["psnr"], found.seeds) == (0.0, 1)
+    approve_seeds(records, [A, B], goldens, (1,))
+    assert goldens.read(A) == one_run({"psnr": 20.0}, A)
 
 
 def test_measuring_noise_does_not_move_what_has_none(records: RecordStore, goldens: GoldenStore) -> None:
     run(records, {A: 20.0, B: 25.0, f"{B}-s1": 25.3})
     approve(records, [A, B], goldens)
     before = contents(goldens)
-    run(records, {A: 20.04})
-    approve(records, [A, B], goldens, seeds=(1,))
+    run(records, {A: 20.01})
+    approve_seeds(records, [A, B], goldens, (1,))
     assert contents(goldens)[A] == before[A], "its verdict is `same`, and no noise was measured"
+
+
+def test_approving_the_same_run_again_touches_no_file(records: RecordStore, goldens: GoldenStore) -> None:
+    run(records, {A: 20.0, B: 25.0 + 1 / 3, f"{B}-s1": 25.3, f"{B}-s2": 25.1})
+    approve_seeds(records, [A, B], goldens, (1, 2))
+    assert approve_seeds(records, [A, B], goldens, (1, 2)) == []
+    assert approve(records, [A, B], goldens) == []
+
+
+def test_an_optional_metric_this_machine_cannot_measure_stays_approved(
+    records: RecordStore, goldens: GoldenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS._items, "ssim", replace(METRICS["ssim"], optional=True))
+    records.write(record({"psnr": 20.0, "ssim": 0.5}, A))
+    approve(records, [A], goldens)
+    poorer = record({"psnr": 22.0}, A)
+    records.write(replace(poorer, metrics={**poorer.metrics, "ssim": Reading(None, (), 1, "missing-data")}))
+    approve(records, [A], goldens)
+    assert goldens.read(A) == one_run({"psnr": 22.0, "ssim": 0.5}, A)
 
 
 @pytest.mark.parametrize("kind", ["absent", "crashed", "other-protocol"])
@@ -144,14 +220,14 @@ def test_a_missing_seed_is_refused(records: RecordStore, goldens: GoldenStore, k
     if kind == "other-protocol":
         run(records, {f"{B}-s1": 25.3}, protocol_hash="ba9876543210")
     with pytest.raises(OptionError, match=f"{B} has no good record with seed 1"):
-        approve(records, [B], goldens, seeds=(1,))
+        approve_seeds(records, [B], goldens, (1,))
     assert goldens.cases() == ()
 
 
 def test_a_missing_seed_is_refused_whole(records: RecordStore, goldens: GoldenStore) -> None:
     run(records, {B: 25.0, f"{B}-s1": 25.3, C: 27.0})
     with pytest.raises(OptionError, match=f"{C} has no good record with seed 1"):
-        approve(records, [B, C], goldens, seeds=(1,))
+        approve_seeds(records, [B, C], goldens, (1,))
     assert goldens.cases() == (), "half an approval is no approval"
 
 
@@ -159,19 +235,84 @@ def test_a_metric_that_one_seed_lacks(records: RecordStore, goldens: GoldenStore
     run(records, {B: 25.0})
     records.write(record({"ssim": 0.9}, f"{B}-s1"))
     with pytest.raises(EvalsuiteError):
-        approve(records, [B], goldens, seeds=(1,))
+        approve_seeds(records, [B], goldens, (1,))
 
 
-def test_a_spread_is_moderated_by_the_same_case_of_other_scenes() -> None:
-    found = moderated({"x/b-n50": {"psnr": 0.0}, "y/b-n50": {"psnr": 0.4}, "y/c-n50": {"psnr": 0.1}})
-    # mean variance of b-n50 is 0.08: (0 + 0.08) / 2 and (0.16 + 0.08) / 2; c-n50 stands alone
-    assert found["x/b-n50"]["psnr"] == pytest.approx(math.sqrt(0.04), abs=1e-6)
-    assert found["y/b-n50"]["psnr"] == pytest.approx(math.sqrt(0.12), abs=1e-6)
-    assert found["y/c-n50"]["psnr"] == pytest.approx(0.1)
+def test_a_non_finite_value_is_refused_before_anything_is_written(
+    records: RecordStore, goldens: GoldenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(records, {A: 20.0, B: 25.0})
+    bad = record({"psnr": math.inf})
+    monkeypatch.setattr(RecordStore, "read", lambda _, case: bad if case == B else record({"psnr": 20.0}, case))
+    with pytest.raises(NonFiniteError):
+        approve(records, [A, B], goldens)
+    assert goldens.cases() == ()
 
 
-@given(st.lists(st.floats(0, 2), min_size=1, max_size=8))
-def test_moderation_keeps_the_mean_variance(spreads: list[float]) -> None:
-    found = moderated({f"scene-{i}/b-n50": {"psnr": s} for i, s in enumerate(spreads)})
-    after = statistics.fmean(metrics["psnr"] ** 2 for metrics in found.values())
-    assert after == pytest.approx(statistics.fmean(s**2 for s in spreads), abs=1e-4)
+def test_only_pruning_deletes_and_only_what_has_no_case(records: RecordStore, goldens: GoldenStore) -> None:
+    run(records, {A: 20.0, B: 25.0})
+    approve(records, [A, B], goldens)
+    approve(records, [A], goldens)
+    assert goldens.cases() == (A, B)
+    assert prune(goldens, [A]) == (B,)
+    assert goldens.cases() == (A,)
+    assert prune(goldens, [A]) == ()
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes"])
+def test_never_in_ci(value: str) -> None:
+    with pytest.raises(OptionError, match="CI is set"):
+        refuse_in_ci({"CI": value})
+
+
+@pytest.mark.parametrize("environment", [{}, {"CI": ""}, {"CI": "0"}, {"CI": "false"}])
+def test_elsewhere_it_may_run(environment: dict[str, str]) -> None:
+    refuse_in_ci(environment)
+
+
+HERE = Checkout(SOURCE, (), MACHINE)
+
+
+def test_a_clean_run_on_this_machine_may_be_approved() -> None:
+    refuse_unrepeatable([record(), record(case=A)], HERE, None)
+    refuse_unrepeatable([record()], HERE, {**MACHINE, "versions": {"torch": "1.0"}})
+
+
+@pytest.mark.parametrize(
+    ("checkout", "approved_on", "message"),
+    [
+        (replace(HERE, uncommitted=("evalsuite/cli.py",)), None, r"1 files of the package are not committed .*cli\.py"),
+        (replace(HERE, uncommitted=None), None, "not run from a git checkout"),
+        (replace(HERE, source="0ther0000000"), None, f"made by sources {SOURCE}, these are 0ther0000000"),
+        (replace(HERE, machine={**MACHINE, "cpu": "another"}), None, "made on another machine .cpu a CPU, this one"),
+        (replace(HERE, machine={**MACHINE, "device_class": "cuda-sm90"}), None, "device_class cpu-x86-64"),
+        (HERE, {**MACHINE, "gpu": "one"}, "approved on another machine .gpu one, this one has None.*--new-machine"),
+    ],
+    ids=["uncommitted", "no-git", "other-sources", "other-cpu", "other-class", "other-than-the-goldens"],
+)
+def test_what_nobody_could_repeat_is_refused(checkout: Checkout, approved_on: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        refuse_unrepeatable([record()], checkout, approved_on)
+
+
+# --- the change log
+
+
+def test_the_change_log_says_why_and_what(records: RecordStore, goldens: GoldenStore, tmp_path: Path) -> None:
+    other = B.replace("chair", "truck")
+    run(records, {A: 20.0, B: 25.0, other: 27.0})
+    approve(records, [A, B, other], goldens)
+    run(records, {A: 20.5, B: 35.0, other: 38.0})
+    changed = approve(records, [A, B, other], goldens)
+    log = tmp_path / "golden" / "CHANGES.md"
+    append_change(log, change_entry("smoke on a CPU", "because", changed, ["smoke.old/a"]), "2026-01-02")
+    append_change(log, change_entry("smoke on a CPU", "again", []), "2026-01-03")
+    text = log.read_text()
+    assert text.startswith("# What was approved, and why\n\n## 2026-01-02: smoke on a CPU\n\nbecause\n")
+    assert "3 cases written: 3 were better.\n1 cases removed: smoke.old/a." in text
+    assert "| b-capture-n50 | psnr | 2 | 26.0000 | 36.5000 |" in text
+    assert "| a | psnr | 1 | 20.0000 | 20.5000 |" in text
+    assert text.index("because") < text.index("## 2026-01-03: smoke on a CPU\n\nagain")

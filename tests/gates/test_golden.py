@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,56 +12,127 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import CASE, HASH, golden, record
+from scipy.stats import t
 
 from evalsuite.core.errors import EvalsuiteError, SchemaError
 from evalsuite.gates import golden as golden_module
-from evalsuite.gates.golden import BLOCKING, K_SIGMA, Change, Golden, GoldenStore, compare
-from evalsuite.metrics.spec import METRICS, MetricSpec
+from evalsuite.gates.golden import (
+    BLOCKING,
+    COMPARED,
+    KIND_FLOORS,
+    Approved,
+    Change,
+    Golden,
+    GoldenStore,
+    compare,
+    describe,
+    kind_of,
+    loads,
+)
+from evalsuite.gates.noise import FALSE_ALARM
+from evalsuite.metrics.spec import ENGINE, METRICS, PROBES, MetricSpec
 from evalsuite.records.schema import Reading, Record
 
 SPECS = {
     "psnr": METRICS["psnr"],
     "ssim": METRICS["ssim"],
     "error": MetricSpec("error", "1", "lower", 1, 0.25, "made up: lower is better"),
+    "count": MetricSpec("count", "1", "none", 1, 0.5, "made up: any change is for the worse"),
+    "extra": MetricSpec("extra", "1", "lower", 1, 0.1, "made up: needs weights", optional=True),
 }
+A = "smoke.chair/a"
 
 
 @pytest.fixture(autouse=True)
 def _specs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One metric of the other direction: the suite has none yet."""
     monkeypatch.setattr(golden_module, "METRICS", SPECS)
+
+
+def times(freedom: float) -> float:
+    """How many standard deviations of one run a golden of three runs allows."""
+    return float(t.isf(FALSE_ALARM, freedom)) * math.sqrt(4 / 3)
+
+
+def with_extra(found: Record, status: Any = "ok", value: float | None = 0.5) -> Record:
+    reading = Reading(value if status == "ok" else None, (value,) if value and status == "ok" else (), 1, status)
+    return replace(found, metrics={**found.metrics, "extra": reading})
 
 
 # --- compare
 
 
 @pytest.mark.parametrize(
-    ("metric", "before", "after", "noise", "verdict"),
+    ("metric", "before", "after", "verdict"),
     [
-        ("psnr", 25.0, 25.0, 0.0, "same"),
-        ("psnr", 25.0, 25.049, 0.0, "same"),
-        ("psnr", 25.0, 24.951, 0.0, "same"),
-        ("psnr", 25.0, 25.051, 0.0, "better"),
-        ("psnr", 25.0, 24.949, 0.0, "worse"),
-        ("psnr", 25.0, 24.61, 0.1, "same"),
-        ("psnr", 25.0, 24.59, 0.1, "worse"),
-        ("psnr", 25.0, 25.41, 0.1, "better"),
-        ("psnr", 25.0, 24.96, 0.001, "same"),
-        ("error", 1.0, 1.25, 0.0, "same"),
-        ("error", 1.0, 0.75, 0.0, "same"),
-        ("error", 1.0, 1.26, 0.0, "worse"),
-        ("error", 1.0, 0.74, 0.0, "better"),
-        ("error", 1.0, 3.0, 0.5, "same"),
-        ("error", 1.0, 3.1, 0.5, "worse"),
+        ("psnr", 25.0, 25.0, "same"),
+        ("psnr", 25.0, 25.049, "same"),
+        ("psnr", 25.0, 24.951, "same"),
+        ("psnr", 25.0, 25.051, "better"),
+        ("psnr", 25.0, 24.949, "worse"),
+        ("error", 1.0, 1.25, "same"),
+        ("error", 1.0, 0.75, "same"),
+        ("error", 1.0, 1.26, "worse"),
+        ("error", 1.0, 0.74, "better"),
+        ("count", 1.0, 1.5, "same"),
+        ("count", 1.0, 1.6, "worse"),
+        ("count", 1.0, 0.4, "worse"),
     ],
 )
-def test_one_metric(metric: str, before: float, after: float, noise: float, verdict: str) -> None:
-    result = compare(CASE, record({metric: after}), golden({metric: before}, noise))
+def test_without_noise_the_floor_decides(metric: str, before: float, after: float, verdict: str) -> None:
+    result = compare(CASE, record({metric: after}), golden({metric: before}))
     assert result.verdict == verdict
     (change,) = result.changes
-    assert change.tolerance == max(SPECS[metric].floor, K_SIGMA * noise)
-    assert change.drop == pytest.approx(before - after if metric == "psnr" else after - before)
-    assert (change.golden, change.value) == (before, after)
+    assert change.tolerance == SPECS[metric].floor
+    assert (change.golden, change.value, change.sigmas) == (before, after, None)
+
+
+@pytest.mark.parametrize("freedom", [2.0, 9.5, 1000.0])
+@pytest.mark.parametrize(("metric", "sign"), [("psnr", -1), ("error", 1)])
+def test_with_noise_students_t_decides(metric: str, sign: int, freedom: float) -> None:
+    sigma = SPECS[metric].floor
+    limit = times(freedom) * sigma
+    for share, verdict in ((0.999, "same"), (1.001, "worse"), (-0.999, "same"), (-1.001, "better")):
+        result = compare(CASE, record({metric: 500 + sign * share * limit}), golden({metric: 500.0}, sigma, freedom))
+        assert result.verdict == verdict
+        assert result.changes[0].tolerance == pytest.approx(limit)
+        assert result.changes[0].sigmas == pytest.approx(share * times(freedom) / math.sqrt(4 / 3))
+
+
+def test_noise_below_the_floor_leaves_the_floor() -> None:
+    result = compare(CASE, record({"psnr": 24.96}), golden(sigma=0.0001))
+    assert (result.verdict, result.changes[0].tolerance) == ("same", 0.05)
+
+
+def test_a_golden_of_one_run_is_a_noisier_reference_than_one_of_many() -> None:
+    few, many = (compare(CASE, record(), golden(sigma=0.1, runs=runs)).changes[0] for runs in (1, 1000))
+    assert few.sigma == pytest.approx(0.1 * math.sqrt(2))
+    assert many.sigma == pytest.approx(0.1, rel=1e-3)
+    assert few.visible > few.tolerance > many.tolerance
+
+
+@pytest.mark.parametrize(("after", "verdict"), [(25.019, "same"), (24.979, "worse"), (25.021, "better")])
+def test_one_forward_pass_is_held_tighter(after: float, verdict: str) -> None:
+    found = replace(record({"psnr": after}), case=A, budget=None, steps=0)
+    assert compare(A, found, golden(case=A)).verdict == verdict
+    at_zero = replace(record({"psnr": after}), steps=0)
+    assert compare(CASE, at_zero, golden()).verdict == verdict, "B at N = 0 is a forward pass"
+
+
+def test_a_probe_of_the_engine_is_held_to_its_own_floor() -> None:
+    name = "mean-red"
+    found = replace(record({name: 0.5 + 2 * PROBES[name].floor}, case="engine/forward"), suite=ENGINE)
+    assert kind_of(found) == "engine"
+    assert compare("engine/forward", found, golden({name: 0.5}, case="engine/forward")).verdict == "worse"
+    assert PROBES[name].floor * KIND_FLOORS["engine"] < METRICS["ssim"].floor * KIND_FLOORS["forward"]
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"), [(24.96, "same"), (24.9, "inconclusive"), (25.9, "inconclusive"), (23.9, "worse")]
+)
+def test_noise_that_nobody_measured_is_no_proof_of_a_small_change(after: float, verdict: str) -> None:
+    result = compare(CASE, record({"psnr": after}), golden(freedom=0.0))
+    assert result.verdict == verdict
+    assert result.blocks == (verdict == "worse")
 
 
 @settings(deadline=None)
@@ -98,7 +170,8 @@ def test_the_worst_metric_decides(after: dict[str, float], verdict: str) -> None
         (record(), golden(protocol_hash="ba9876543210"), "stale", "golden of protocol ba9876543210, record of " + HASH),
         (record({"psnr": 25.0, "ssim": 0.9}), golden(), "stale", "ssim"),
         (record(), golden({"psnr": 25.0, "ssim": 0.9}), "stale", "ssim"),
-        (record(), golden(metric_versions={"psnr": 2}), "stale", "psnr version 2 in golden, 1 now"),
+        (record(), golden(metrics={"psnr": Approved(25.0, 2)}), "stale", "psnr version 2 in golden, 1 now"),
+        (record(), golden(metrics={"psnr": Approved(25.0, 1, views=2)}), "stale", "psnr over 2 views in golden, 1 now"),
     ],
     ids=[
         "absent",
@@ -111,6 +184,7 @@ def test_the_worst_metric_decides(after: dict[str, float], verdict: str) -> None
         "more-metrics",
         "fewer-metrics",
         "version",
+        "a-view-dropped",
     ],
 )
 def test_what_cannot_be_compared(found: Record | None, approved: Golden | None, verdict: str, reason: str) -> None:
@@ -118,22 +192,54 @@ def test_what_cannot_be_compared(found: Record | None, approved: Golden | None, 
     assert (result.case, result.verdict, result.changes) == (CASE, verdict, ())
     assert reason in result.reason
     assert result.blocks
-
-
-@pytest.mark.parametrize("field", ["protocol_hash", "metric_versions"])
-def test_stale_values_are_not_compared_even_if_equal(field: str) -> None:
-    other: Any = "ba9876543210" if field == "protocol_hash" else {"psnr": 7}
-    assert compare(CASE, record(), replace(golden(), **{field: other})).verdict == "stale"
+    assert result.reason in describe(result)[0]
 
 
 def test_a_reading_without_a_value_is_not_compared() -> None:
     found = record()
-    void = {"alpha-iou": Reading(None, (), 1, "unsupported")}
+    void = {"ssim": Reading(None, (), 1, "unsupported")}
     assert compare(CASE, replace(found, metrics={**found.metrics, **void}), golden()).verdict == "same"
+
+
+def test_an_optional_metric_may_lack_its_data_and_that_is_said() -> None:
+    approved = golden({"psnr": 25.0, "extra": 0.5})
+    result = compare(CASE, with_extra(record(), "missing-data"), approved)
+    assert (result.verdict, result.left_out) == ("same", ("extra is missing-data here",))
+
+
+def test_an_optional_metric_may_be_new_and_that_is_said() -> None:
+    result = compare(CASE, with_extra(record()), golden())
+    assert (result.verdict, result.left_out) == ("same", ("extra is not in the golden",))
+
+
+def test_an_optional_metric_that_both_sides_have_is_compared() -> None:
+    approved = golden({"psnr": 25.0, "extra": 0.5})
+    assert compare(CASE, with_extra(record(), value=0.5), approved).left_out == ()
+    assert compare(CASE, with_extra(record(), value=0.9), approved).verdict == "worse"
+
+
+@pytest.mark.parametrize("status", ["nonfinite", "crashed", "unsupported"])
+def test_an_optional_metric_that_failed_is_not_left_out(status: str) -> None:
+    assert compare(CASE, with_extra(record(), status), golden({"psnr": 25.0, "extra": 0.5})).verdict == "stale"
+
+
+def test_an_optional_metric_that_vanished_is_not_left_out() -> None:
+    assert compare(CASE, record(), golden({"psnr": 25.0, "extra": 0.5})).verdict == "stale"
+
+
+def test_an_optional_metric_alone_is_no_comparison() -> None:
+    result = compare(CASE, with_extra(record({})), golden({}))
+    assert (result.verdict, result.blocks) == ("failed", True)
+
+
+def test_a_metric_that_is_not_optional_may_not_lack_its_data() -> None:
+    found = replace(record(), metrics={**record().metrics, "ssim": Reading(None, (), 1, "missing-data")})
+    assert compare(CASE, found, golden({"psnr": 25.0, "ssim": 0.9})).verdict == "stale"
 
 
 def test_what_blocks() -> None:
     assert frozenset({"worse", "stale", "no-golden", "not-run", "failed"}) == BLOCKING
+    assert frozenset({"same", "better", "worse", "inconclusive"}) == COMPARED
     assert not compare(CASE, record({"psnr": 30.0}), golden()).blocks
     assert compare(CASE, record({"psnr": 20.0}), golden()).blocks
 
@@ -147,11 +253,19 @@ def test_nothing_compared_blocks() -> None:
     assert compare(CASE, record({}), golden({})).blocks
 
 
+def test_a_line_says_what_moved_and_by_how_much() -> None:
+    result = compare(CASE, record({"psnr": 24.0, "ssim": 0.9}), golden({"psnr": 25.0, "ssim": 0.9}, sigma=0.01))
+    (line,) = describe(result)
+    assert line.startswith(f"worse        {CASE}: psnr 25.0000 -> 24.0000 (tolerance ")
+    assert line.endswith(", -86.6 sigma)")
+
+
 # --- files
 
 
 def test_a_golden_comes_back(goldens: GoldenStore) -> None:
-    written = golden({"psnr": 25.125, "ssim": 0.75}, noise=0.5, seeds=3)
+    approved = {"psnr": Approved(25.125, 1, 0.5, 9.5, (25.0, 25.25), 12), "ssim": Approved(0.75, 2)}
+    written = golden(metrics=approved)
     goldens.write(written)
     assert goldens.read(CASE) == written
     assert goldens.path(CASE).relative_to(goldens.folder.parents[1]).as_posix() == (
@@ -160,25 +274,36 @@ def test_a_golden_comes_back(goldens: GoldenStore) -> None:
 
 
 def test_the_file_of_a_golden_is_sorted_and_short(goldens: GoldenStore) -> None:
-    goldens.write(golden({"ssim": 1 / 3, "psnr": 25.0}))
+    goldens.write(golden({"ssim": 1 / 3, "error": 1e-5 / 3, "psnr": 25.0}))
     text = goldens.path(CASE).read_text()
     assert text == json.dumps(json.loads(text), sort_keys=True, indent=1) + "\n"
-    assert json.loads(text)["metrics"]["ssim"]["value"] == 0.333333
+    assert json.loads(text)["metrics"]["ssim"]["value"] == 0.33333333
+    assert json.loads(text)["metrics"]["error"]["value"] == 3.3333333e-06, "small units keep their digits"
     assert [path.suffix for path in goldens.path(CASE).parent.iterdir()] == [".json"]
 
 
 def test_no_golden_is_none(goldens: GoldenStore) -> None:
     assert goldens.read(CASE) is None
     assert goldens.cases() == ()
+    assert goldens.machine() is None
 
 
-def test_cases_list_orphans_too(goldens: GoldenStore) -> None:
+def test_cases_list_orphans_too_and_nothing_else(goldens: GoldenStore) -> None:
     ids = ["smoke.chair/a", "smoke.chair/a-s1", "gso.v1.2/b-capture-n0", "smoke.renamed/a"]
     for case in ids:
         goldens.write(golden(case=case))
+    goldens.write_machine({"cpu": "a CPU"})
     assert goldens.cases() == tuple(sorted(ids))
+    assert goldens.machine() == {"cpu": "a CPU"}
     other = GoldenStore(goldens.folder.parents[1], "smoke", "cuda-sm90")
     assert other.cases() == ()
+
+
+def test_a_damaged_fingerprint_is_refused_by_name(goldens: GoldenStore) -> None:
+    goldens.write_machine({})
+    goldens.machine_path.write_text("{")
+    with pytest.raises(SchemaError, match=r"machine\.json is no fingerprint"):
+        goldens.machine()
 
 
 @pytest.mark.parametrize(
@@ -188,11 +313,11 @@ def test_cases_list_orphans_too(goldens: GoldenStore) -> None:
         lambda tree: json.dumps(tree)[:50],
         lambda tree: "[]",
         lambda tree: json.dumps({**tree, "schema": "1"}),
-        lambda tree: json.dumps({key: value for key, value in tree.items() if key != "seeds"}),
+        lambda tree: json.dumps({key: value for key, value in tree.items() if key != "runs"}),
         lambda tree: json.dumps({**tree, "metrics": {"psnr": {"value": 1.0}}}),
         lambda tree: json.dumps({**tree, "metrics": {"psnr": 1.0}}),
         lambda tree: json.dumps({**tree, "metrics": []}),
-        lambda tree: json.dumps({**tree, "metrics": {"psnr": {"value": math.nan, "noise": 0.0, "version": 1}}}),
+        lambda tree: json.dumps({**tree, "metrics": {"psnr": {**tree["metrics"]["psnr"], "value": math.nan}}}),
         lambda tree: json.dumps({**tree, "case": "smoke.table/a"}),
     ],
     ids=[
@@ -200,7 +325,7 @@ def test_cases_list_orphans_too(goldens: GoldenStore) -> None:
         "truncated",
         "list",
         "schema-text",
-        "no-seeds",
+        "no-runs",
         "short",
         "number",
         "metrics-list",
@@ -221,11 +346,26 @@ def test_a_newer_golden_is_refused(goldens: GoldenStore) -> None:
     goldens.write(golden())
     path = goldens.path(CASE)
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": golden_module.SCHEMA + 1}))
-    with pytest.raises(SchemaError, match=r"n50\.json has schema 2, this evalsuite reads up to 1; upgrade"):
+    with pytest.raises(SchemaError, match=r"n50\.json has schema 3, this evalsuite reads up to 2; upgrade"):
         goldens.read(CASE)
 
 
-def test_a_non_finite_golden_is_never_written(goldens: GoldenStore) -> None:
+def test_an_older_golden_is_read() -> None:
+    tree: Mapping[str, Any] = {
+        "case": CASE,
+        "metrics": {"psnr": {"noise": 0.5, "value": 25.0, "version": 1}},
+        "protocol_hash": HASH,
+        "schema": 1,
+        "seeds": 3,
+    }
+    found = loads(json.dumps(tree), CASE, "a file")
+    assert found == Golden(CASE, HASH, 1, {"psnr": Approved(25.0, 1, 0.5, 2.0)})
+    assert compare(CASE, record(), found).verdict == "same"
+
+
+@pytest.mark.parametrize("field", ["value", "sigma", "freedom", "samples"])
+def test_a_non_finite_golden_is_never_written(goldens: GoldenStore, field: str) -> None:
+    bad: Any = (math.inf,) if field == "samples" else math.nan
     with pytest.raises(EvalsuiteError):
-        goldens.write(golden({"psnr": math.nan}))
+        goldens.write(golden(metrics={"psnr": replace(Approved(25.0, 1), **{field: bad})}))
     assert goldens.cases() == ()

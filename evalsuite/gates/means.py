@@ -1,0 +1,170 @@
+"""Means over scenes of what moved: the sharp half of the gate.
+
+A change of the engine that costs every scene a little hides in the noise of each single case. Its mean over scenes has
+1 / sqrt(scenes) of that noise, and the mean over the ladders of B and C has less still. Scenes are the independent
+units; variances add up, and their degrees of freedom follow Welch and Satterthwaite (1946, "An approximate
+distribution of estimates of variance components").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evalsuite.gates.golden import Approved, Change, Comparison, Golden, Verdict, specification
+from evalsuite.gates.noise import allowed, visible
+
+LADDERS = "B and C"
+"""Name of the mean over all optimised cases of a scene, in units of each case's own noise."""
+
+_UNITS_PER_FLOOR = 4.0
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over scenes of one metric's drop, at one arm, budget and N, or over `LADDERS`.
+
+    Attributes:
+        setting: case name without the scene, or `LADDERS`.
+        unit: of drop, tolerance and sigma: the metric's, or ``sigma`` for `LADDERS`.
+        drop: > 0 means worse.
+        tolerance: the largest mean drop or gain still called ``same``.
+        sigma: standard deviation of ``drop`` under noise alone.
+        scenes: how many scenes the mean is over.
+        worst: the scene that lost most.
+    """
+
+    setting: str
+    metric: str
+    unit: str
+    drop: float
+    tolerance: float
+    sigma: float
+    scenes: int
+    worst: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """``same`` within the tolerance, else ``worse`` or ``better``."""
+        if abs(self.drop) <= self.tolerance:
+            return "same"
+        return "worse" if self.drop > 0 else "better"
+
+    @property
+    def visible(self) -> float:
+        """The mean loss that is seen in 95 % of runs."""
+        return visible(self.tolerance, self.sigma)
+
+    def __str__(self) -> str:
+        sigmas = f", {self.drop / self.sigma:+.1f} sigma" if self.sigma else ""
+        return (
+            f"{self.setting}: {self.metric} lost {self.drop:+.4g} {self.unit} in the mean over {self.scenes} scenes "
+            f"(tolerance {self.tolerance:.2g}{sigmas}; most in {self.worst})"
+        )
+
+
+def means(comparisons: Iterable[Comparison], goldens: Mapping[str, Golden]) -> tuple[Mean, ...]:
+    """Mean drops per setting and metric over two or more scenes, and per metric over the ladders of B and C.
+
+    Cases that were not compared, or whose noise nobody has measured, are left out.
+
+    Args:
+        goldens: by case id, of every comparison that has changes.
+    """
+    by_setting: dict[tuple[str, str], dict[str, _Move]] = {}
+    for comparison in comparisons:
+        scene, setting = comparison.case.split("/")
+        for change in comparison.changes:
+            golden = goldens[comparison.case]
+            if change.measured:
+                move = _Move(change, golden.metrics[change.metric], golden.runs)
+                by_setting.setdefault((setting, change.metric), {})[scene] = move
+    found = [_over_scenes(*key, moves) for key, moves in by_setting.items() if len(moves) > 1]
+    metrics = sorted({metric for _, metric in by_setting})
+    ladders = (
+        _over_ladders(metric, {s: m for (s, name), m in by_setting.items() if name == metric}) for metric in metrics
+    )
+    return (*found, *(mean for mean in ladders if mean is not None))
+
+
+@dataclass(frozen=True)
+class _Move:
+    """A change beside what is known of its noise."""
+
+    change: Change
+    approved: Approved
+    runs: int
+
+    @property
+    def floor(self) -> float:
+        """The case's tolerance without noise."""
+        return self.change.tolerance if not self.change.sigma else specification(self.change.metric).floor
+
+    @property
+    def freedom(self) -> float:
+        """Of this case's own runs: what it borrowed from other scenes must not count once per scene."""
+        return len(self.approved.samples) - 1.0 if self.approved.samples else self.approved.freedom
+
+
+def _over_scenes(setting: str, metric: str, moves: Mapping[str, _Move]) -> Mean:
+    drops = {scene: move.change.drop for scene, move in moves.items()}
+    variances = [move.change.sigma**2 for move in moves.values()]
+    floor = max(move.floor for move in moves.values()) / math.sqrt(len(moves))
+    freedoms = [move.freedom for move in moves.values()]
+    return _mean((setting, metric, specification(metric).unit), drops, (variances, freedoms), floor)
+
+
+def _over_ladders(metric: str, settings: Mapping[str, Mapping[str, _Move]]) -> Mean | None:
+    """Mean over scenes of the mean over a scene's cases, each in units of its setting's noise.
+
+    The noise of such a mean is that of the same mean over the seeds' samples: checkpoints of one run move together.
+    """
+    units = {
+        setting: _unit(moves) for setting, moves in settings.items() if any(m.change.sigma for m in moves.values())
+    }
+    sampled = [m for setting in units for m in settings[setting].values()]
+    seeds = {len(move.approved.samples) for move in sampled}
+    scenes = sorted({scene for setting in units for scene in settings[setting]})
+    if len(scenes) < 2 or len(seeds) != 1 or min(seeds) < 2:
+        return None
+    drops, variances = {}, []
+    for scene in scenes:
+        own = {setting: settings[setting][scene] for setting in units if scene in settings[setting]}
+        drops[scene] = float(np.mean([move.change.drop / units[setting] for setting, move in own.items()]))
+        samples = np.mean([np.array(move.approved.samples) / units[setting] for setting, move in own.items()], axis=0)
+        runs = min(move.runs for move in own.values())
+        variances.append(float(np.var(samples, ddof=1)) * (1 + 1 / runs))
+    floors = [max(m.floor for m in settings[setting].values()) / unit for setting, unit in units.items()]
+    floor = float(np.mean(floors)) / math.sqrt(len(scenes))
+    freedoms = [min(seeds) - 1.0] * len(scenes)
+    return _mean((LADDERS, metric, "sigma"), drops, (variances, freedoms), floor)
+
+
+def _unit(moves: Mapping[str, _Move]) -> float:
+    """Noise of a setting, but no less than a quarter of the floor: the all but noiseless must not drown the rest."""
+    pooled = math.sqrt(np.mean([move.approved.sigma**2 for move in moves.values()]))
+    return max(pooled, max(move.floor for move in moves.values()) / _UNITS_PER_FLOOR)
+
+
+def _mean(
+    name: tuple[str, str, str],
+    drops: Mapping[str, float],
+    noise: tuple[Sequence[float], Sequence[float]],
+    floor: float,
+) -> Mean:
+    variances, freedoms = noise
+    total = math.fsum(variances)
+    spread = math.fsum(v**2 / f for v, f in zip(variances, freedoms, strict=True) if v)
+    sigma = math.sqrt(total) / len(drops)
+    tolerance = max(floor, allowed(sigma, total**2 / spread)) if total else floor
+    return Mean(
+        *name,
+        drop=math.fsum(drops.values()) / len(drops),
+        tolerance=tolerance,
+        sigma=sigma,
+        scenes=len(drops),
+        worst=max(sorted(drops), key=lambda scene: drops[scene]),
+    )

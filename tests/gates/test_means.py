@@ -1,0 +1,151 @@
+"""Means over scenes: a loss that hides in every single case."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from made_up import golden, record
+from scipy.stats import t
+
+from evalsuite.gates.approval import Repeats, approve
+from evalsuite.gates.golden import Approved, Comparison, Golden, GoldenStore, compare
+from evalsuite.gates.means import LADDERS, Mean, means
+from evalsuite.gates.noise import FALSE_ALARM
+from evalsuite.records.store import RecordStore
+
+SCENES = tuple(f"smoke.s{i}" for i in range(6))
+SETTINGS = ("b-capture-n50", "b-capture-n200", "c-capture-n50", "c-capture-n200")
+SIGMA = 0.2
+
+
+def judged(goldens: dict[str, Golden], values: dict[str, float]) -> list[Mean]:
+    comparisons = [compare(case, record({"psnr": value}, case), goldens[case]) for case, value in values.items()]
+    return list(means(comparisons, goldens))
+
+
+def sampled(seed: int = 0) -> dict[str, Golden]:
+    """Goldens of three seeds, with samples and the pooled spread."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for scene in SCENES:
+        for setting in SETTINGS:
+            samples = tuple(float(x) for x in rng.normal(30, SIGMA, 3))
+            approved = {"psnr": Approved(float(np.mean(samples)), 1, SIGMA, 12.0, samples, 1)}
+            found[f"{scene}/{setting}"] = golden(case=f"{scene}/{setting}", metrics=approved)
+    return found
+
+
+def lost(goldens: dict[str, Golden], loss: float, settings: tuple[str, ...] = SETTINGS) -> dict[str, float]:
+    return {
+        case: g.metrics["psnr"].value - (loss if case.split("/")[1] in settings else 0.0) for case, g in goldens.items()
+    }
+
+
+def by_name(found: list[Mean]) -> dict[str, Mean]:
+    return {mean.setting: mean for mean in found}
+
+
+def test_one_mean_per_setting_and_one_over_the_ladders() -> None:
+    goldens = sampled()
+    found = judged(goldens, lost(goldens, 0.0))
+    assert {mean.setting for mean in found} == {*SETTINGS, LADDERS}
+    assert {mean.verdict for mean in found} == {"same"}
+
+
+def test_a_loss_that_hides_in_every_case_shows_in_the_mean() -> None:
+    goldens = sampled()
+    values = lost(goldens, 0.8)
+    cases = [compare(case, record({"psnr": value}, case), goldens[case]) for case, value in values.items()]
+    assert {comparison.verdict for comparison in cases} == {"same"}
+    found = by_name(judged(goldens, values))
+    assert {found[setting].verdict for setting in SETTINGS} == {"worse"}
+    assert {mean.verdict for mean in judged(goldens, lost(goldens, -0.8))} == {"better"}
+
+
+def test_a_loss_that_hides_in_every_mean_shows_over_the_ladders() -> None:
+    goldens = sampled()
+    found = by_name(judged(goldens, lost(goldens, 0.5)))
+    assert {found[setting].verdict for setting in SETTINGS} == {"same"}
+    assert found[LADDERS].verdict == "worse"
+
+
+def test_the_tolerance_of_a_mean_is_that_of_its_own_runs() -> None:
+    """Six scenes of three seeds know their common spread with twelve degrees of freedom, not with six times twelve."""
+    goldens = sampled()
+    found = by_name(judged(goldens, lost(goldens, 0.1)))["b-capture-n50"]
+    sigma = SIGMA * math.sqrt(4 / 3) / math.sqrt(6)
+    assert found.sigma == pytest.approx(sigma)
+    assert found.tolerance == pytest.approx(t.isf(FALSE_ALARM, 12) * sigma)
+    assert found.drop == pytest.approx(0.1)
+    assert found.visible > found.tolerance
+
+
+def test_one_noisy_scene_leaves_few_degrees_of_freedom() -> None:
+    goldens = sampled()
+    wild = goldens[f"{SCENES[0]}/b-capture-n50"]
+    loud = Approved(30.0, 1, 50 * SIGMA, 2.0, (20.0, 30.0, 40.0), 1)
+    goldens[wild.case] = golden(case=wild.case, metrics={"psnr": loud})
+    found = by_name(judged(goldens, lost(goldens, 0.0)))["b-capture-n50"]
+    assert found.tolerance / found.sigma > 0.9 * t.isf(FALSE_ALARM, 2)
+
+
+def test_without_noise_the_floor_shrinks_with_the_scenes() -> None:
+    cases = [f"{scene}/a" for scene in SCENES]
+    goldens = {case: golden(case=case, metrics={"psnr": Approved(30.0, 1, views=1)}) for case in cases}
+    (mean,) = judged(goldens, dict.fromkeys(cases, 29.985))
+    assert (mean.tolerance, mean.verdict) == (pytest.approx(0.02 / math.sqrt(6)), "worse")
+    assert mean.unit == "dB"
+
+
+def test_one_scene_is_no_mean_and_unmeasured_noise_no_evidence() -> None:
+    goldens = sampled()
+    alone = {case: value for case, value in lost(goldens, 5.0).items() if case.startswith(SCENES[0])}
+    assert judged(goldens, alone) == []
+    bare = {case: golden(case=case, metrics={"psnr": Approved(30.0, 1, views=1)}) for case in goldens}
+    assert judged(bare, dict.fromkeys(bare, 29.5)) == []
+
+
+def test_what_was_not_compared_is_left_out() -> None:
+    goldens = sampled()
+    comparisons = [
+        Comparison(case, "not-run") if case.startswith(SCENES[0]) else compare(case, record({"psnr": 30.0}, case), g)
+        for case, g in goldens.items()
+    ]
+    assert {mean.scenes for mean in means(comparisons, goldens)} == {5}
+
+
+def test_the_line_names_the_scene_that_lost_most() -> None:
+    goldens = sampled()
+    values = lost(goldens, 0.8)
+    values[f"{SCENES[3]}/b-capture-n50"] -= 1.0
+    line = str(by_name(judged(goldens, values))["b-capture-n50"])
+    assert line.startswith("b-capture-n50: psnr lost +0.9667 dB in the mean over 6 scenes (tolerance ")
+    assert line.endswith(f"sigma; most in {SCENES[3]})")
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_null_runs_pass_whether_or_not_checkpoints_move_together(
+    correlation: float, records: RecordStore, goldens: GoldenStore
+) -> None:
+    """Twenty runs with other seeds against goldens of three: no mean calls one worse."""
+    rng = np.random.default_rng(6)
+    cases = [f"{scene}/{setting}" for scene in SCENES for setting in SETTINGS]
+
+    def run() -> dict[str, float]:
+        found = {}
+        for scene in SCENES:
+            common = rng.normal()
+            for setting in SETTINGS:
+                own = math.sqrt(correlation) * common + math.sqrt(1 - correlation) * rng.normal()
+                found[f"{scene}/{setting}"] = 30 + SIGMA * own
+        return found
+
+    for suffix in ("", "-s1", "-s2"):
+        for case, value in run().items():
+            records.write(record({"psnr": value}, case + suffix))
+    approve(records, cases, goldens, Repeats((1, 2), records))
+    approved = {case: g for case in cases if (g := goldens.read(case))}
+    verdicts = [mean.verdict for _ in range(20) for mean in judged(approved, run())]
+    assert verdicts == ["same"] * 20 * 5
