@@ -50,7 +50,7 @@ def extra_info(record: Record | None, verdict: str) -> dict[str, Any]:
         "gaussians": record.gaussians,
         "peak_host_bytes": record.peak_host_bytes,
         "peak_device_bytes": record.peak_device_bytes,
-        "frames_per_second": _short(record.frames_per_second),
+        "frames_per_second": None if record.frames_per_second is None else _short(record.frames_per_second),
         "metrics": metrics,
     }
 
