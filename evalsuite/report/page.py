@@ -123,7 +123,7 @@ def write_page(store_root: Path, out: Path, expected: Sequence[str], training_se
         warnings=_warnings(records, rows),
         headlines=_headlines(trades, main_pools(records)),
         tables=[_trade_table(trades), _scene_trade_table(scene_trades(records, expected))],
-        strata=[TextTable(title, *stratum_cells(records, key, n, expected)) for key, title, n in measured(records)],
+        strata=[TextTable(title, *stratum_cells(records, key, n, expected)) for key, title, _, n in measured(records)],
         figures=_write_figures(records, out),
         costs=_costs(records, training_seconds, expected),
         training_hours=training_seconds / 3600,

@@ -42,20 +42,20 @@ NOT_RUN = "not-run"
 _GEOMETRY = {quantity: spec.id for quantity, spec in geometry_metrics(GeometryRule()).items()}
 
 QUANTITIES = (
-    ("psnr", "PSNR, dB", 2),
-    ("psnr-fg", "PSNR on the foreground, dB", 2),
-    ("ssim", "SSIM", 4),
-    ("flip-67", "FLIP (lower is better)", 4),
-    ("lpips-vgg", "LPIPS, VGG16 (lower is better)", 4),
-    ("lpips-alex", "LPIPS, AlexNet (lower is better)", 4),
-    ("alpha-iou", "alpha IoU", 3),
-    (_GEOMETRY["chamfer"], "Chamfer, diagonals (lower is better)", 4),
-    (_GEOMETRY["f-score-1"], "F-score at 1 %", 3),
-    (_GEOMETRY["normals"], "normals", 3),
-    ("seconds", "seconds per asset", 1),
-    ("gaussians", "Gaussians", 0),
+    ("psnr", "PSNR, dB", "PSNR", 2),
+    ("psnr-fg", "PSNR on the foreground, dB", "PSNR fg", 2),
+    ("ssim", "SSIM", "SSIM", 4),
+    ("flip-67", "FLIP (lower is better)", "FLIP", 4),
+    ("lpips-vgg", "LPIPS, VGG16 (lower is better)", "LPIPS-V", 4),
+    ("lpips-alex", "LPIPS, AlexNet (lower is better)", "LPIPS-A", 4),
+    ("alpha-iou", "alpha IoU", "IoU", 3),
+    (_GEOMETRY["chamfer"], "Chamfer, diagonals (lower is better)", "Chamfer", 4),
+    (_GEOMETRY["f-score-1"], "F-score at 1 %", "F 1 %", 3),
+    (_GEOMETRY["normals"], "normal consistency", "normals", 3),
+    ("seconds", "seconds per asset", "seconds", 1),
+    ("gaussians", "Gaussians", "splats", 0),
 )
-"""What tables show of each setting: quantity (see `outcomes`), title, digits."""
+"""What tables show of each setting: quantity (see `outcomes`), title, short title, digits."""
 
 Outcome = float | str
 """A value, or the status that stands in its place."""
@@ -228,7 +228,7 @@ def _outcome(record: Record, quantity: str) -> Outcome:
     return record.metrics[quantity].status if quantity in record.metrics else "missing-data"
 
 
-def measured(records: Iterable[Record]) -> list[tuple[str, str, int]]:
+def measured(records: Iterable[Record]) -> list[tuple[str, str, str, int]]:
     """Those of `QUANTITIES` that some record has a value of."""
     records = list(records)
     return [entry for entry in QUANTITIES if any(not isinstance(_outcome(r, entry[0]), str) for r in records)]
@@ -393,18 +393,21 @@ def means_tables(records: Iterable[Record], expected: Sequence[str] = ()) -> lis
     """Means of every `measured` quantity per arm, budget and N, for the terminal: a table per main pool."""
     records = list(records)
     shown = measured(records)
-    found = [outcomes(records, quantity, expected) for quantity, _, _ in shown]
+    found = [outcomes(records, quantity, expected) for quantity, *_ in shown]
     tables = []
     for pool, scenes in main_pools(records).items():
         table = Table(title=f"Means over {pool} ({scene_count(len(scenes))})", box=SIMPLE_HEAD, pad_edge=False)
         for name in ("arm", "budget"):
             table.add_column(name, no_wrap=True)
-        for name in ("N", *(title for _, title, _ in shown)):
-            table.add_column(name, justify="right")
+        for name in ("N", *(short for _, _, short, _ in shown)):
+            table.add_column(name, justify="right", no_wrap=True)
         for setting in found[0] if found else ():
             if set(found[0][setting]) & set(scenes):
                 means = [mean_over(by_setting[setting], scenes) for by_setting in found]
-                cells = [mean.text(digits) for mean, (_, _, digits) in zip(means, shown, strict=True)]
+                cells = [
+                    mean.text(digits) if mean.scenes else number(None, 0)
+                    for mean, (*_, digits) in zip(means, shown, strict=True)
+                ]
                 steps = f"{setting.steps:,}" if setting.budget else ""
                 table.add_row(*map(escape, (arm_name(setting.arm), setting.budget or "", steps, *cells)))
         tables.append(table)
