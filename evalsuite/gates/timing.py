@@ -135,15 +135,14 @@ def costs(record: Record) -> dict[str, float]:
 
 
 def judge_timing(records: Iterable[Record], golden: TimingGolden | None) -> tuple[TimingResult, ...]:
-    """One result per setting and quantity of the records; one in all where no comparison is possible.
-
-    Raises:
-        NotComparableError: the records come from several machines or protocols.
-    """
+    """One result per setting and quantity of the records; one in all where no comparison is possible."""
     records = [record for record in records if costs(record)]
     if not records:
         return (_undecided("no record holds a cost"),)
-    machine, protocol = _origin(records)
+    try:
+        machine, protocol = _origin(records)
+    except NotComparableError as error:
+        return (_undecided(str(error)),)
     if golden is None:
         return (_undecided("no machine is declared for this suite: `evalsuite approve --timing` on a quiet one"),)
     if machine != golden.machine:

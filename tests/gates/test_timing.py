@@ -197,11 +197,14 @@ def test_a_setting_without_golden_is_inconclusive_by_name() -> None:
     assert {r.verdict for r in results if r.setting == "c-capture-n1000"} == {"same"}
 
 
-def test_records_of_two_machines_are_refused() -> None:
+def test_records_of_two_machines_decide_nothing_and_are_no_golden() -> None:
     records = suite()
     records[3] = replace(records[3], machine={**MACHINE, "cores": 64})
+    (result,) = judge_timing(records, GOLDEN)
+    assert result.verdict == "inconclusive"
+    assert "costs of 2 machines" in result.reason
     with pytest.raises(NotComparableError, match="costs of 2 machines"):
-        judge_timing(records, GOLDEN)
+        golden_of([records], None)
 
 
 def test_costs_of_a_record() -> None:

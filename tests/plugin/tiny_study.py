@@ -63,7 +63,7 @@ def record_of(trajectory: Trajectory, case: str, steps: int) -> Record:
         metrics=readings,
         seconds={"sfm": 1.234567891, "optimise": 0.01234567891 * (1 + steps), "forward": 0.123456789},
         gaussians=8192,
-        peak_bytes=2**30,
+        peak_host_bytes=2**30,
         machine=fingerprint(),
         source="5012ce5012ce",
     )
