@@ -328,14 +328,17 @@ def case_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Table
     Metrics that lack data are named once, below the table.
     """
     records = list(records)
+    rows = case_rows(records, expected)
+    perceptual = any(row.lpips_vgg is not None for row in rows)
     missing = [escape(line) for line in metrics_without_data(records)]
-    table = Table(title="Cases (held-out views)", box=SIMPLE_HEAD, pad_edge=False, caption="\n".join(missing) or None)
+    table = Table(title="Cases (held-out views)", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.caption = "\n".join(missing) or None
     for name in ("scene", "arm", "budget"):
         table.add_column(name, no_wrap=True)
-    for name in ("N", "PSNR", "PSNR fg", "SSIM", "FLIP", "LPIPS", "alpha IoU", "seconds", "Gaussians"):
+    for name in ("N", "PSNR", "PSNR fg", "SSIM", "FLIP", *["LPIPS"] * perceptual, "alpha IoU", "seconds", "Gaussians"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", style="red")
-    for row in case_rows(records, expected):
+    for row in rows:
         setting = row.setting
         table.add_row(
             escape(row.scene),
@@ -346,7 +349,7 @@ def case_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Table
             number(row.psnr_fg, 2),
             number(row.ssim, 4),
             number(row.flip, 4),
-            number(row.lpips_vgg, 4),
+            *[number(row.lpips_vgg, 4)] * perceptual,
             number(row.alpha_iou, 3),
             number(row.seconds, 1),
             number(row.gaussians, 0),
