@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 
-.PHONY: environment ablation test lint unit gate lock clean
+.PHONY: environment ablation test lint unit gate gate-gpu noise noise-gpu lock clean
 
 environment: $(VENV)/.installed
 
@@ -18,7 +18,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 ablation: environment
 	mkdir -p out
-	$(BIN)/pytest tests/ablation --quiet --benchmark-json out/benchmark.json
+	$(BIN)/pytest tests/ablation --quiet --benchmark-json out/benchmark.json --junitxml out/junit.xml
 
 test: lint unit gate
 
@@ -31,6 +31,18 @@ unit: environment
 	$(BIN)/pytest tests --ignore tests/ablation --quiet
 
 gate: ablation
+
+# the GPU runner's half: a test that was skipped there is a failure
+gate-gpu: environment
+	mkdir -p out
+	$(BIN)/pytest tests -m gpu --require-gpu --quiet --benchmark-json out/benchmark.json --junitxml out/junit.xml
+
+# the optimised arms with two more seeds, for `evalsuite approve --seeds 1 2`
+noise: environment
+	$(BIN)/evalsuite noise --suite smoke --seeds 1 2
+
+noise-gpu: environment
+	$(BIN)/evalsuite noise --suite scan --seeds 1 2 --device cuda
 
 # rebuild the lock after a change of dependencies; it names no registry
 lock: environment

@@ -69,6 +69,7 @@ class Study:
         self.selected = 0
         self.ran = False
         self._comparisons: dict[str, Comparison] = {}
+        self._means: tuple[Mean, ...] | None = None
 
     def run(self) -> None:
         """Run everything expected, unless it has been."""
@@ -128,7 +129,12 @@ class Study:
         return tuple(self.compare(case) for case in self.expected) if self.ran else ()
 
     def means(self) -> tuple[Mean, ...]:
-        """Mean drops over scenes (`evalsuite.gates.means`)."""
+        """Mean drops over scenes (`evalsuite.gates.means`); empty if nothing ran."""
+        if self._means is None and self.ran:
+            self._means = self._compute_means()
+        return self._means or ()
+
+    def _compute_means(self) -> tuple[Mean, ...]:
         compared = [c for c in self.comparisons() if c.changes and c.case not in self.probes]
         return means(compared, {c.case: golden for c in compared if (golden := self.golden(c.case)) is not None})
 

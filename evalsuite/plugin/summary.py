@@ -62,7 +62,7 @@ def failures(study: Study) -> list[str]:
     blocking = sum(comparison.blocks for comparison in study.comparisons())
     if blocking:
         lines.append(f"{blocking} of {found.expected} cases block")
-    worse = [mean for mean in study.means() if mean.verdict == "worse"] if study.ran else []
+    worse = [mean for mean in study.means() if mean.verdict == "worse"]
     if worse:
         lines.append(f"{len(worse)} means over scenes are worse")
     lines += [f"claim {result.claim.id} does not hold" for result in study.rulings.values() if result.blocks]
@@ -114,6 +114,15 @@ def _print_tables(study: Study, console: Console) -> None:
         console.print(f"no tables: {error}", markup=False)
 
 
+def properties(comparison: Comparison) -> list[tuple[str, object]]:
+    """What the JUnit file says of a case, by name."""
+    moves = [
+        (change.metric, f"{change.golden:.6g} -> {change.value:.6g} (tolerance {change.tolerance:.3g})")
+        for change in comparison.changes
+    ]
+    return [("verdict", comparison.verdict), *moves]
+
+
 def write_outputs(study: Study, environment: Mapping[str, str] = os.environ) -> None:
     """Write the page and ``summary.md``, and append the latter to the file that ``GITHUB_STEP_SUMMARY`` names."""
     text = markdown(study)
@@ -144,7 +153,7 @@ def markdown(study: Study) -> str:
     if moved:
         lines += ["", "### What moved, worst first", ""]
         lines += _markdown_table(_MOVED, _moved_rows(study, moved, markdown=True))
-    odd = [mean for mean in study.means() if mean.verdict != "same"] if study.ran else []
+    odd = [mean for mean in study.means() if mean.verdict != "same"]
     if odd:
         lines += ["", "### Means over scenes that moved", "", *(f"- {mean.verdict}: {mean}" for mean in odd)]
     if study.rulings:

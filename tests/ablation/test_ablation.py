@@ -10,10 +10,9 @@ from evalsuite.core.errors import SchemaError
 from evalsuite.gates.claims import Claim
 from evalsuite.gates.golden import describe
 from evalsuite.plugin.benchmark import extra_info
+from evalsuite.plugin.summary import properties
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_benchmark.fixture import BenchmarkFixture
     from syrupy.assertion import SnapshotAssertion
 
@@ -30,7 +29,7 @@ def test_case(
     golden: SnapshotAssertion,
     benchmark_clock: ReplayClock,
     benchmark: BenchmarkFixture,
-    record_property: Callable[[str, object], None],
+    request: pytest.FixtureRequest,
 ) -> None:
     """The case ran, and no metric is worse than its golden beyond the tolerance."""
     comparison = study.compare(case)
@@ -40,9 +39,7 @@ def test_case(
         record = None
     benchmark.extra_info.update(extra_info(record, comparison.verdict))
     benchmark.pedantic(benchmark_clock.advance, args=(record.total_seconds if record else 0.0,), rounds=1)
-    record_property("verdict", comparison.verdict)
-    for change in comparison.changes:
-        record_property(change.metric, f"{change.golden:.6g} -> {change.value:.6g} (tolerance {change.tolerance:.3g})")
+    request.node.user_properties.extend(properties(comparison))  # into --junitxml
     if record is None or golden != record:
         pytest.fail("\n".join(describe(comparison)), pytrace=False)
 
