@@ -100,11 +100,8 @@ def summary_lines(study: Study, width: int) -> list[str]:
 
 
 def _print_tables(study: Study, console: Console) -> None:
-    from evalsuite.report.tables import (
-        case_table,
-        means_tables,
-        stratum_table,
-    )  # plots and statistics: seconds of import
+    # plots and statistics: seconds of import
+    from evalsuite.report.tables import case_table, means_tables, stratum_table
 
     records = study.records()
     try:
