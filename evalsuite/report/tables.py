@@ -399,7 +399,8 @@ def means_tables(records: Iterable[Record], expected: Sequence[str] = ()) -> lis
     found = [outcomes(records, quantity, expected) for quantity, *_ in shown]
     tables = []
     for pool, scenes in main_pools(records).items():
-        table = Table(title=f"Means over {pool} ({scene_count(len(scenes))})", box=SIMPLE_HEAD, pad_edge=False)
+        title = f"Means over {pool} ({scene_count(len(scenes))})"
+        table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for name in ("arm", "budget"):
             table.add_column(name, no_wrap=True)
         for name in ("N", *(short for _, _, short, _ in shown)):
