@@ -156,7 +156,8 @@ def disturbed(gaussians: Gaussians) -> Gaussians:
 def cameras() -> Cameras:
     """Four views around the splat, from two elevations; not square, so that axes cannot be confused."""
     poses = [
-        look_at(orbit_position(azimuth, 25.0 if azimuth else -10.0, CAMERA_RADIUS)) for azimuth in (0, 80, 170, 260)
+        look_at(orbit_position(azimuth, 25.0 if azimuth else -10.0, CAMERA_RADIUS))
+        for azimuth in (0.0, 80.0, 170.0, 260.0)
     ]
     focal = focal_from_fov(FOV_Y_DEG, _HEIGHT)
     count = len(poses)
