@@ -96,7 +96,7 @@ def refuse_wrong_backbones() -> None:
             find_backbone(backbone)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def load_network(backbone: Backbone, path: Path, device: torch.device) -> nn.Module:
     """The `lpips` network with the linear layers of its package over a backbone's weights, in evaluation mode.
 
