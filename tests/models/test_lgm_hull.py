@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,9 @@ CONFIG = LGMConfig(
     "toy", SIZE, (32, 32), (False, True), True, (32, 32), (True, False), "hull", layers=1, heads=2, stem="hull"
 )
 STEP = 2 * REACH / STEPS
+PIXEL = 2 * math.tan(math.radians(FOV_Y_DEG) / 2) * CAMERA_RADIUS / SIZE
+"""Width of a pixel at the object's distance: finer than this no silhouette says where a hull begins."""
+
 Ball = tuple[tuple[float, float, float], float]
 
 
@@ -83,7 +87,7 @@ def test_the_surface_lies_between_entry_and_exit(balls: list[Ball]) -> None:
     grazing = 0.06  # a silhouette is cut at pixels: rays that touch it may miss the rim of another
     assert bool((enter <= truth[sure] + STEP + grazing).all())
     assert bool((truth[sure] <= leave + STEP).all())
-    assert float((enter > truth[sure] + STEP).float().mean()) < 0.02
+    assert float((enter > truth[sure] + max(STEP, PIXEL)).float().mean()) < 0.02
 
 
 def test_the_hull_of_a_ball_is_a_little_larger_than_the_ball() -> None:
