@@ -178,6 +178,6 @@ def test_the_package_carries_mini() -> None:
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     card = weights.MINI_PATH.with_suffix(".md").read_text()
     with safe_open(weights.MINI_PATH, framework="pt") as file:
-        samples = int(file.metadata()["samples"])
+        samples = json.loads(file.metadata()["run"])["samples"]
     assert f"{samples:,} |" in card
     assert weights.MINI_PATH.stat().st_size < 10_000_000
