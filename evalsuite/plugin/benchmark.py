@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from evalsuite.core.machine import fingerprint
+from evalsuite.core.phases import COST_PHASES
 from evalsuite.records.schema import Record
 
 DIGITS = 6
@@ -46,10 +47,9 @@ def extra_info(record: Record | None, verdict: str) -> dict[str, Any]:
     return {
         "status": record.status,
         "verdict": verdict,
-        "seconds": {phase: _short(seconds) for phase, seconds in record.seconds.items()},
+        "seconds": {phase: _short(record.seconds[phase]) for phase in COST_PHASES if phase in record.seconds},
         "gaussians": record.gaussians,
-        "peak_host_bytes": record.peak_host_bytes,
-        "peak_device_bytes": record.peak_device_bytes,
+        "peak_bytes": record.peak_device_bytes or record.peak_host_bytes,  # the record tells them apart
         "frames_per_second": None if record.frames_per_second is None else _short(record.frames_per_second),
         "metrics": metrics,
     }

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from tiny_study import TINY, Changes, benchmarks, run, run_part
 
+from evalsuite.core.phases import PHASES
 from evalsuite.metrics.spec import METRICS
 from evalsuite.plugin.benchmark import extra_info, pytest_benchmark_update_json
 from evalsuite.records.schema import Reading, Record
@@ -114,8 +115,9 @@ def test_the_benchmarks_json_of_smoke_stays_small_with_fourteen_metrics(tiny: py
     entry = benchmarks(tiny.path / "out.json")[CASE]
     names = [*METRICS, *(f"a-longer-metric-name-{i}" for i in range(14 - len(METRICS)))]
     many = {name: Reading(31.234567891234567, (1.0,), 1) for name in names}
-    record = Record(CASE, "", "", "", None, 0, 0, "", "", "", metrics=many, seconds=dict.fromkeys("abcd", 1.23456789))
-    shown = extra_info(replace(record, gaussians=16384, peak_bytes=2**33), "same")
+    record = Record(CASE, "", "", "", None, 0, 0, "", "", "", metrics=many, seconds=dict.fromkeys(PHASES, 1.23456789))
+    peaks = {"peak_host_bytes": 2**33, "peak_device_bytes": 2**33, "frames_per_second": 431.23456789}
+    shown = extra_info(replace(record, gaussians=16384, **peaks), "same")
     tree["benchmarks"] = [{**entry, "extra_info": shown}] * (6 * 19)
     assert len(shown["metrics"]) == 14
     assert len(json.dumps(tree, ensure_ascii=True, indent=4)) <= LIMIT
