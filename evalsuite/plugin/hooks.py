@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from evalsuite.core.errors import EvalsuiteError
-from evalsuite.execution.selection import find_suite, select
+from evalsuite.core.errors import EvalsuiteError, OptionError
+from evalsuite.core.suites import Suite
+from evalsuite.execution.selection import Selection, find_suite, select
 from evalsuite.gates.claims import load_claims
+from evalsuite.metrics.spec import ENGINE
 from evalsuite.plugin.snapshots import GOLDENS, REFUSAL, GoldenExtension
 from evalsuite.plugin.study import Study, StudySettings
 from evalsuite.plugin.summary import failures, summary_lines, write_outputs
@@ -30,7 +33,10 @@ _OVER = frozenset({"case", "probe", "warmstart", "claim"})
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the study; the same names as `evalsuite run`."""
     group = parser.getgroup("evalsuite", "feed-forward or per-scene optimisation")
-    group.addoption("--suite", help=f"suite to run (default: {CPU_SUITE}, or {GPU_SUITE} with -m gpu)")
+    group.addoption(
+        "--suite",
+        help=f"suite to run (default: {CPU_SUITE}, or {GPU_SUITE} with -m gpu); {ENGINE}: its probes alone, in seconds",
+    )
     group.addoption("--model", help="network of arms A and B instead of the suite's, e.g. lgm-big")
     group.addoption("--weights", type=Path, help="its weights (safetensors); default: the mirror's, or data/weights")
     group.addoption("--scene", action="append", default=[], help="run this scene only; may be repeated")
@@ -59,8 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
         require_gpu=option.require_gpu,
     )
     try:
-        suite = find_suite(option.suite or (GPU_SUITE if on_gpu else CPU_SUITE), option.model, option.weights)
-        selection = select(suite, option.scene, option.arm, option.steps)
+        selection = _selection(option, GPU_SUITE if on_gpu else CPU_SUITE)
     except EvalsuiteError as error:
         raise pytest.UsageError(str(error)) from None
     study = Study(selection, settings, Console(stderr=True))
@@ -159,6 +164,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     write_outputs(study)
     if failures(study) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _selection(option: argparse.Namespace, default: str) -> Selection:
+    """What the options pick; `ENGINE` has no scenes, only the probes that every whole suite has too."""
+    name = option.suite or default
+    if name == ENGINE:
+        if option.scene or option.arm or option.steps:
+            raise OptionError(f"suite {ENGINE} has no scenes, arms or steps; leave them out, or name another suite")
+        return Selection(Suite(ENGINE, scenes=()), (), whole=True)
+    return select(find_suite(name, option.model, option.weights), option.scene, option.arm, option.steps)
 
 
 def _is_of_study(item: pytest.Item) -> bool:

@@ -81,11 +81,13 @@ def summary_lines(study: Study, width: int) -> list[str]:
     if study.ran:
         console = Console(width=max(width, WIDTH), force_terminal=False, no_color=True)
         with console.capture() as capture:
-            _print_tables(study, console)
+            if study.selection.cases:
+                _print_tables(study, console)
             moved = worst_first(study.comparisons())
             if any(comparison.changes for comparison in moved):
                 console.print(_moved_table(study, moved))
-            console.print(_sight_table(study))
+            if study.selection.cases:
+                console.print(_sight_table(study))
         lines += capture.get().splitlines()
         lines += [line for comparison in moved for line in _plain(study, comparison)]
         lines += [f"{mean.verdict:12} {mean}" for mean in study.means() if mean.verdict != "same"]
@@ -95,7 +97,8 @@ def summary_lines(study: Study, width: int) -> list[str]:
     lines += [f"evalsuite: {line}" for line in failures(study)]
     lines.append(f"evalsuite {study.selection.suite.name}: {counts(study)}")
     out = study.settings.out
-    lines.append(f"records: {study.store.root}  page: {out / 'report' / 'index.html'}  summary: {out / 'summary.md'}")
+    page = f"  page: {out / 'report' / 'index.html'}" if study.selection.cases else ""
+    lines.append(f"records: {study.store.root}{page}  summary: {out / 'summary.md'}")
     return lines
 
 
@@ -123,7 +126,7 @@ def properties(comparison: Comparison) -> list[tuple[str, object]]:
 def write_outputs(study: Study, environment: Mapping[str, str] = os.environ) -> None:
     """Write the page and ``summary.md``, and append the latter to the file that ``GITHUB_STEP_SUMMARY`` names."""
     text = markdown(study)
-    if study.ran:
+    if study.ran and study.selection.cases:
         from evalsuite.report.page import write_page
 
         try:
@@ -161,7 +164,7 @@ def markdown(study: Study) -> str:
         ]
     left_out = _left_out(study.comparisons())
     lines += ["", *(f"- {line}" for line in left_out)] if left_out else []
-    if study.ran:
+    if study.ran and study.selection.cases:
         lines += ["", "### Losses this gate sees in 95 % of runs", ""]
         lines += _markdown_table(_SIGHT, sight_rows(study.comparisons(), study.means()))
     return "\n".join(lines) + "\n\n"

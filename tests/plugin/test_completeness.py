@@ -150,6 +150,15 @@ def test_a_part_of_a_suite_is_complete_in_itself(tiny: pytest.Pytester) -> None:
     assert "skipped" not in result.parseoutcomes(), "claims are about the whole suite: deselected, not skipped"
 
 
+def test_the_engine_can_be_asked_alone(tiny: pytest.Pytester) -> None:
+    result = run(tiny, "--suite", ENGINE)
+    assert result.ret == PASSED
+    result.stdout.fnmatch_lines(["evalsuite engine: 3 cases expected, 3 recorded, 3 compared: 3 same*"])
+    golden_store(tiny, ENGINE).path("engine/backward").unlink()
+    assert run(tiny, "--suite", ENGINE).ret == FAILED
+    assert run(tiny, "--suite", ENGINE, "--arm", "a").ret == USAGE
+
+
 def test_the_engine_is_gated_too(tiny: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     golden_store(tiny, ENGINE).path("engine/backward").unlink()
     result = run(tiny)

@@ -1,0 +1,411 @@
+"""What the gate catches: defects put into copies of this checkout, and the same code under other seeds.
+
+    python -m benchmarks.mutants                          # the table of docs/gate.md (hours)
+    python -m benchmarks.mutants --only half-a-pixel      # one row
+    python -m benchmarks.mutants --seeds 3 4 5            # null runs: nothing is wrong, only the seed differs
+
+Each run is pytest in a folder of its own, judged by its exit code against the goldens in git; the table adds by how
+much the values that moved are beyond noise. `tests/gates/test_mutants.py` runs the quick half of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from rich.console import Console
+
+from evalsuite.core.machine import device_class
+from evalsuite.gates.golden import Comparison, Golden, GoldenStore, compare
+from evalsuite.gates.means import LADDERS, Mean, means
+from evalsuite.metrics.spec import ENGINE
+from evalsuite.records.store import RecordStore
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("evalsuite", "tests", "golden", "conftest.py", "pyproject.toml")
+"""What a run of the gate reads."""
+
+PASSED, FAILED, NOTHING = map(
+    int, (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+)
+
+GATE = ("tests/ablation",)
+ENGINE_ALONE = (*GATE, "--suite", ENGINE)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change of one file.
+
+    Attributes:
+        before: text that occurs exactly once; empty: the whole file.
+        after: what takes its place; None deletes the file.
+    """
+
+    path: str
+    before: str
+    after: str | None
+
+    def apply(self, root: Path) -> None:
+        """Change the file below a folder.
+
+        Raises:
+            ValueError: the text does not occur exactly once: the mutant is older than the code.
+        """
+        path = root / self.path
+        if self.after is None:
+            path.unlink()
+            return
+        text = path.read_text(encoding="utf-8")
+        if text.count(self.before) != 1:
+            raise ValueError(
+                f"{self.path} has {text.count(self.before)} times {self.before!r}, expected 1: mend the mutant"
+            )
+        path.write_text(text.replace(self.before, self.after), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A defect, and the runs that must notice it.
+
+    Attributes:
+        quick: arguments of pytest, each a run that fails by itself; what CI does.
+        full: arguments of the run that the table is made from; empty if ``quick`` says it all.
+        exit_code: of every run.
+        says: text that the output of every quick run has.
+    """
+
+    name: str
+    edits: tuple[Edit, ...]
+    quick: tuple[tuple[str, ...], ...]
+    full: tuple[str, ...] = ()
+    exit_code: int = FAILED
+    says: str = ""
+
+
+def _scenes(*scenes: str) -> tuple[str, ...]:
+    return tuple(option for scene in scenes for option in ("--scene", scene))
+
+
+def _arms(*arms: str) -> tuple[str, ...]:
+    return tuple(option for arm in arms for option in ("--arm", arm))
+
+
+def _steps(*steps: int) -> tuple[str, ...]:
+    return tuple(option for n in steps for option in ("--steps", str(n)))
+
+
+_PAIRS = (("blob", "chair"), ("castle", "creature"), ("truck", "wheel"))
+_TWO = _scenes(*(f"smoke.{kind}" for kind in _PAIRS[0]))
+_FEEDFORWARD = (*GATE, *_TWO, *_arms("a"))
+_WARMSTART = (*GATE, *_TWO, *_arms("b"), *_steps(50))
+_FLOOR = (*GATE, *_scenes("smoke.blob"), *_arms("mean-colour"))
+_FORWARD_TABLE = (*GATE, *_arms("a", "b", "c"), *_steps(0, 200))
+_LEARNING_TABLE = (*GATE, *_arms("b", "c"), *_steps(50, 200))
+_GOLDEN = f"golden/smoke/{device_class()}/smoke.blob/mean-colour.json"
+
+MUTANTS: Mapping[str, Mutant] = {
+    mutant.name: mutant
+    for mutant in (
+        Mutant(
+            "half-of-one-conic-gradient",
+            (
+                Edit(
+                    "evalsuite/splats/cpu/projection.py",
+                    "np.float64(v_splats[n, SHEAR])",
+                    "0.5 * np.float64(v_splats[n, SHEAR])",
+                ),
+            ),
+            (ENGINE_ALONE,),
+            _LEARNING_TABLE,
+            says="engine/backward",
+        ),
+        Mutant(
+            "blue-and-red-swapped",
+            (
+                Edit(
+                    "evalsuite/splats/rasterise.py",
+                    "return Raster(rgb, alpha, depth / ",
+                    "return Raster(rgb.flip(-1), alpha, depth / ",
+                ),
+            ),
+            (ENGINE_ALONE, _FEEDFORWARD),
+            _FORWARD_TABLE,
+            says="worse",
+        ),
+        Mutant(
+            "half-a-pixel",
+            (
+                Edit(
+                    "evalsuite/splats/cpu/projection.py",
+                    "px, py = focal[0] * x / z + centre[0], ",
+                    "px, py = focal[0] * x / z + centre[0] + 0.5, ",
+                ),
+            ),
+            (ENGINE_ALONE, _FEEDFORWARD),
+            _FORWARD_TABLE,
+            says="worse",
+        ),
+        Mutant(
+            "held-out-view-dropped",
+            (
+                Edit(
+                    "evalsuite/metrics/evaluate.py",
+                    "for index in range(len(truth)):",
+                    "for index in range(len(truth) - 1):",
+                ),
+            ),
+            (_FLOOR,),
+            says="over 20 views in golden, 19 now",
+        ),
+        Mutant(
+            "harmonics-band-ignored",
+            (
+                Edit(
+                    "evalsuite/splats/cpu/harmonics.py",
+                    "for k in range(count):\n                value +=",
+                    "for k in range(min(count, 9)):\n                value +=",
+                ),
+            ),
+            (ENGINE_ALONE,),
+            (*GATE, *_TWO, *_arms("b", "c"), *_steps(1000, 3000)),
+            says="engine/forward",
+        ),
+        Mutant(
+            "half-the-opacities-learning-rate",
+            (
+                Edit(
+                    "evalsuite/splats/optimise.py",
+                    '"opacities": recipe.lr_opacities',
+                    '"opacities": 0.5 * recipe.lr_opacities',
+                ),
+            ),
+            (ENGINE_ALONE, _WARMSTART),
+            _LEARNING_TABLE,
+            says="worse",
+        ),
+        Mutant(
+            "unsynchronised-clock",
+            (Edit("evalsuite/core/clock.py", "self._wait()\n        now = self._now()", "now = self._now()"),),
+            (("tests/core/test_clock.py", "-p", "no:cacheprovider"),),
+            says="test_work_of_the_device_belongs_to_the_phase_that_queued_it",
+        ),
+        Mutant(
+            "renamed-case",
+            (
+                Edit(
+                    "evalsuite/core/cases.py",
+                    "parts = [t.arm]\n",
+                    'parts = [t.arm.replace("mean-colour", "average")]\n',
+                ),
+            ),
+            (_FLOOR,),
+            says="no-golden",
+        ),
+        Mutant("deleted-golden", (Edit(_GOLDEN, "", None),), (_FLOOR,), says="no-golden"),
+        Mutant(
+            "not-a-number",
+            (
+                Edit(
+                    "evalsuite/metrics/image.py",
+                    "return _decibels(total / true[0, ..., 0].numel())",
+                    "return _decibels(total * math.nan)",
+                ),
+            ),
+            (_FLOOR,),
+            says="failed",
+        ),
+        Mutant(
+            "no-cases",
+            (
+                Edit(
+                    "evalsuite/execution/selection.py",
+                    "return tuple(case for trajectory in self.trajectories for case in trajectory.cases)",
+                    "return ()",
+                ),
+            ),
+            (_FLOOR,),
+            says="0 of 0 cases were compared",
+        ),
+        Mutant(
+            "every-gpu-case-skipped",
+            (),
+            ((*GATE, "--suite", "smoke", "-m", "gpu"), (*GATE, "--suite", "smoke", "-m", "gpu", "--require-gpu")),
+            says="0 of 117 cases were compared",
+        ),
+    )
+}
+"""Every defect that the gate must catch, by name."""
+
+
+def other_seed(by: int) -> Mutant:
+    """No defect: every optimisation draws its views and splits from another seed. The gate must pass.
+
+    Seeds take turns with the scenes, two at a time.
+    """
+    edit = Edit(
+        "evalsuite/execution/trajectory.py",
+        "trajectory.steps, trajectory.seed, ",
+        f"trajectory.steps, trajectory.seed + {by}, ",
+    )
+    scenes = _scenes(*(f"smoke.{kind}" for kind in _PAIRS[by % len(_PAIRS)]))
+    return Mutant(f"seed-{by}", (edit,), (_WARMSTART,), (*GATE, *scenes, *_arms("b", "c"), *_steps(50, 200)), PASSED)
+
+
+def more_threads() -> Mutant:
+    """No defect: one process with all threads, where goldens were made with one thread in each of more processes."""
+    runs = (*GATE, *_TWO, *_arms("a", "b"), *_steps(0, 50), "--workers", "1")
+    return Mutant("more-threads", (), (runs,), (), PASSED)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a mutant came to."""
+
+    exit_code: int
+    output: str
+    seconds: float
+
+
+def copy(source: Path, folder: Path) -> None:
+    """Copy what a run of the gate reads, compiled kernels and bytecode included; prepared scenes are linked to."""
+    folder.mkdir(parents=True)
+    for part in PARTS:
+        if (source / part).is_dir():
+            shutil.copytree(source / part, folder / part)
+        else:
+            shutil.copy2(source / part, folder / part)
+    if (source / "data").is_dir():
+        (folder / "data").symlink_to((source / "data").resolve())
+
+
+def checkout(mutant: Mutant, folder: Path, source: Path = ROOT) -> Path:
+    """A copy of a checkout with the mutant's edits; ``folder`` is made, and returned."""
+    copy(source, folder)
+    for edit in mutant.edits:
+        edit.apply(folder)
+    return folder
+
+
+def run(folder: Path, arguments: Sequence[str], variables: Mapping[str, str] = MappingProxyType({})) -> Run:
+    """Run pytest in a checkout, as its user would, without a GPU.
+
+    Args:
+        variables: of the environment, beside this process's own.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # bytecode is written whatever the user's shell says: a run imports everything in three processes
+    own |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "", "CUDA_VISIBLE_DEVICES": ""}
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments, "-q", "-p", "no:cacheprovider"],
+        cwd=folder, env={**own, **variables}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return Run(done.returncode, done.stdout + done.stderr, time.perf_counter() - start)
+
+
+ROWS = ("psnr", "psnr-fg", "ssim", "flip-67", "alpha-iou")
+"""Metrics of the table; those of geometry are added by what their ids begin with."""
+
+_GEOMETRY = ("chamfer@", "f-score-1@", "normals@")
+HEADER = ("defect", "run", "exit", "metric", "A, x tolerance", "B and C, worst sigma", "worse", "mean, sigma", "worse")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Verdicts on a run's records, by the goldens of this checkout."""
+
+    comparisons: tuple[Comparison, ...]
+    means: tuple[Mean, ...]
+
+    @property
+    def worse(self) -> int:
+        """How many verdicts block: of cases, and of means over scenes."""
+        return sum(c.blocks for c in self.comparisons) + sum(m.verdict == "worse" for m in self.means)
+
+    def rows(self) -> Iterable[tuple[str, ...]]:
+        """Per metric: largest loss of A in tolerances, of B and C in sigma, of a mean over scenes in sigma."""
+        changes = [change for c in self.comparisons for change in c.changes]
+        for metric in sorted({change.metric for change in changes}):
+            if metric not in ROWS and not metric.startswith(_GEOMETRY):
+                continue
+            own = [change for change in changes if change.metric == metric]
+            noisy = [change for change in own if change.sigma]
+            over = [mean for mean in self.means if mean.metric == metric and mean.sigma and mean.setting != LADDERS]
+            yield (
+                metric.split("@")[0],
+                _largest([change.drop / change.tolerance for change in own if not change.sigma]),
+                _largest([change.drop / change.sigma for change in noisy]),
+                f"{sum(change.verdict == 'worse' for change in noisy)} of {len(noisy)}",
+                _largest([mean.drop / mean.sigma for mean in over]),
+                f"{sum(mean.verdict == 'worse' for mean in over)} of {len(over)}",
+            )
+
+
+def judged(folder: Path) -> Judged:
+    """Hold the records that a run left against the goldens of this checkout."""
+    goldens = GoldenStore(ROOT / "golden", "smoke", device_class())
+    comparisons, approved = [], {}
+    for record in RecordStore(folder / "out" / "records" / "smoke"):
+        golden: Golden | None = goldens.read(record.case)
+        comparisons.append(compare(record.case, record, golden))
+        if golden is not None:
+            approved[record.case] = golden
+    return Judged(tuple(comparisons), means(comparisons, approved))
+
+
+def _largest(values: Sequence[float]) -> str:
+    return f"{max(values):.1f}" if values else ""
+
+
+def _table(mutant: Mutant, console: Console) -> list[tuple[str, ...]]:
+    """Every run of a mutant; its rows, the first of which says how it ended."""
+    rows: list[tuple[str, ...]] = []
+    for arguments in (*mutant.quick, *((mutant.full,) if mutant.full else ())):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = checkout(mutant, Path(scratch) / "checkout")
+            done = run(folder, arguments)
+            found = judged(folder)
+            own = list(found.rows()) if arguments is mutant.full else []
+        shown = " ".join(arguments).removeprefix("tests/ablation ")
+        console.print(f"{mutant.name}: exit {done.exit_code} after {done.seconds:.0f} s: {shown}")
+        if done.exit_code != mutant.exit_code:
+            console.print(f"expected exit {mutant.exit_code}", *done.output.splitlines()[-30:], sep="\n", markup=False)
+        rows.append((mutant.name, f"`{shown}`", str(done.exit_code), "", "", "", "", "", ""))
+        rows += [("", "", "", *cells) for cells in own]
+    return rows
+
+
+def main() -> None:
+    """Command line: see the module."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants")
+    parser.add_argument("--only", action="append", choices=tuple(MUTANTS), help="this defect; may be repeated")
+    parser.add_argument("--seeds", nargs="+", type=int, help="null runs instead: the same code with other seeds")
+    parser.add_argument("--out", type=Path, default=Path("out/mutants.md"), help="default: out/mutants.md")
+    options = parser.parse_args()
+    if options.seeds:
+        chosen = [replace(other_seed(seed), quick=()) for seed in options.seeds]
+    else:
+        chosen = [MUTANTS[name] for name in options.only or MUTANTS]
+    console = Console(stderr=True, width=160)
+    lines = [HEADER, ("---",) * len(HEADER)]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    for mutant in chosen:
+        lines += _table(mutant, console)
+        text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        options.out.write_text(text + "\n", encoding="utf-8")  # as far as it is: what has run is not lost
+    console.print(f"table: {options.out}")
+
+
+if __name__ == "__main__":
+    main()
