@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _STUDY = pytest.StashKey[Study]()
 _GPU_SELECTED = re.compile(r"(?<!not )\bgpu\b")
 CPU_SUITE, GPU_SUITE = "smoke", "scan"
+WITHIN_XDIST = (
+    "the study was asked for in a worker of pytest-xdist, expected one pytest process: it would run once per worker, "
+    "and has processes of its own (--workers); leave -n out"
+)
 _OVER = frozenset({"case", "probe", "warmstart", "claim"})
 
 
@@ -136,6 +140,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.fixture(scope="session")
 def study(pytestconfig: pytest.Config) -> Study:
     """The session's study, run to its end with the terminal free for its progress bar."""
+    if hasattr(pytestconfig, "workerinput"):
+        pytest.fail(WITHIN_XDIST, pytrace=False)
     running = pytestconfig.stash[_STUDY]
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         running.run()

@@ -150,6 +150,14 @@ def test_a_part_of_a_suite_is_complete_in_itself(tiny: pytest.Pytester) -> None:
     assert "skipped" not in result.parseoutcomes(), "claims are about the whole suite: deselected, not skipped"
 
 
+def test_a_study_does_not_run_once_per_worker_of_xdist(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["evalsuite.plugin"]')
+    pytester.makepyfile("def test_it(study):\n    assert False, 'ran'\n")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "1")
+    assert result.ret == FAILED
+    result.stdout.fnmatch_lines(["*expected one pytest process: it would run once per worker*"])
+
+
 def test_the_engine_can_be_asked_alone(tiny: pytest.Pytester) -> None:
     result = run(tiny, "--suite", ENGINE)
     assert result.ret == PASSED
