@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,7 @@ import pytest
 from rich.console import Console
 
 from evalsuite.core.machine import device_class
-from evalsuite.gates.golden import Comparison, Golden, GoldenStore, compare
+from evalsuite.gates.golden import Comparison, GoldenStore, compare
 from evalsuite.gates.means import LADDERS, Mean, means
 from evalsuite.metrics.spec import ENGINE
 from evalsuite.records.store import RecordStore
@@ -314,11 +314,7 @@ def run(folder: Path, arguments: Sequence[str], variables: Mapping[str, str] = M
     return Run(done.returncode, done.stdout + done.stderr, time.perf_counter() - start)
 
 
-ROWS = ("psnr", "psnr-fg", "ssim", "flip-67", "alpha-iou")
-"""Metrics of the table; those of geometry are added by what their ids begin with."""
-
-_GEOMETRY = ("chamfer@", "f-score-1@", "normals@")
-HEADER = ("defect", "run", "exit", "metric", "A, x tolerance", "B and C, worst sigma", "worse", "mean, sigma", "worse")
+HEADER = ("defect", "exit", "metric", "A: tolerances", "B, C: sigma", "cases", "mean: sigma", "means", "ladders")
 
 
 @dataclass(frozen=True)
@@ -328,36 +324,36 @@ class Judged:
     comparisons: tuple[Comparison, ...]
     means: tuple[Mean, ...]
 
-    @property
-    def worse(self) -> int:
-        """How many verdicts block: of cases, and of means over scenes."""
-        return sum(c.blocks for c in self.comparisons) + sum(m.verdict == "worse" for m in self.means)
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Per metric: loss of A in tolerances, of B and C and of means over scenes in sigma, and how many are worse.
 
-    def rows(self) -> Iterable[tuple[str, ...]]:
-        """Per metric: largest loss of A in tolerances, of B and C in sigma, of a mean over scenes in sigma."""
+        Losses are the largest; the last column is the mean over the ladders of B and C, in its own sigma.
+        """
         changes = [change for c in self.comparisons for change in c.changes]
         for metric in sorted({change.metric for change in changes}):
-            if metric not in ROWS and not metric.startswith(_GEOMETRY):
-                continue
             own = [change for change in changes if change.metric == metric]
             noisy = [change for change in own if change.sigma]
-            over = [mean for mean in self.means if mean.metric == metric and mean.sigma and mean.setting != LADDERS]
+            over = [mean for mean in self.means if mean.metric == metric and mean.sigma]
+            settings = [mean for mean in over if mean.setting != LADDERS]
+            ladders = [mean for mean in over if mean.setting == LADDERS]
             yield (
-                metric.split("@")[0],
+                metric.split(".100k")[0] + (".icp" if metric.endswith(".icp") else ""),
                 _largest([change.drop / change.tolerance for change in own if not change.sigma]),
                 _largest([change.drop / change.sigma for change in noisy]),
-                f"{sum(change.verdict == 'worse' for change in noisy)} of {len(noisy)}",
-                _largest([mean.drop / mean.sigma for mean in over]),
-                f"{sum(mean.verdict == 'worse' for mean in over)} of {len(over)}",
+                f"{sum(change.verdict == 'worse' for change in own)} of {len(own)}",
+                _largest([mean.drop / mean.sigma for mean in settings]),
+                f"{sum(mean.verdict == 'worse' for mean in settings)} of {len(settings)}",
+                _largest([mean.drop / mean.sigma for mean in ladders])
+                + (" worse" if any(mean.verdict == "worse" for mean in ladders) else ""),
             )
 
 
-def judged(folder: Path) -> Judged:
+def judged(records: Path) -> Judged:
     """Hold the records that a run left against the goldens of this checkout."""
     goldens = GoldenStore(ROOT / "golden", "smoke", device_class())
     comparisons, approved = [], {}
-    for record in RecordStore(folder / "out" / "records" / "smoke"):
-        golden: Golden | None = goldens.read(record.case)
+    for record in RecordStore(records):
+        golden = goldens.read(record.case)
         comparisons.append(compare(record.case, record, golden))
         if golden is not None:
             approved[record.case] = golden
@@ -368,21 +364,23 @@ def _largest(values: Sequence[float]) -> str:
     return f"{max(values):.1f}" if values else ""
 
 
-def _table(mutant: Mutant, console: Console) -> list[tuple[str, ...]]:
-    """Every run of a mutant; its rows, the first of which says how it ended."""
+def _table(mutant: Mutant, keep: Path, console: Console) -> list[tuple[str, ...]]:
+    """Every run of a mutant, each with its exit code; the rows of what it did to values follow the full one."""
     rows: list[tuple[str, ...]] = []
     for arguments in (*mutant.quick, *((mutant.full,) if mutant.full else ())):
         with tempfile.TemporaryDirectory() as scratch:
             folder = checkout(mutant, Path(scratch) / "checkout")
             done = run(folder, arguments)
-            found = judged(folder)
-            own = list(found.rows()) if arguments is mutant.full else []
+            if arguments is mutant.full:
+                shutil.rmtree(keep, ignore_errors=True)
+                shutil.copytree(folder / "out" / "records" / "smoke", keep)
         shown = " ".join(arguments).removeprefix("tests/ablation ")
         console.print(f"{mutant.name}: exit {done.exit_code} after {done.seconds:.0f} s: {shown}")
         if done.exit_code != mutant.exit_code:
             console.print(f"expected exit {mutant.exit_code}", *done.output.splitlines()[-30:], sep="\n", markup=False)
-        rows.append((mutant.name, f"`{shown}`", str(done.exit_code), "", "", "", "", "", ""))
-        rows += [("", "", "", *cells) for cells in own]
+        rows.append((mutant.name, f"{done.exit_code}", f"`{shown}`", *[""] * (len(HEADER) - 3)))
+    if mutant.full:
+        rows += [("", "", *cells) for cells in judged(keep).rows()]
     return rows
 
 
@@ -391,7 +389,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants")
     parser.add_argument("--only", action="append", choices=tuple(MUTANTS), help="this defect; may be repeated")
     parser.add_argument("--seeds", nargs="+", type=int, help="null runs instead: the same code with other seeds")
-    parser.add_argument("--out", type=Path, default=Path("out/mutants.md"), help="default: out/mutants.md")
+    parser.add_argument("--out", type=Path, default=Path("out/mutants"), help="folder of table and records")
     options = parser.parse_args()
     if options.seeds:
         chosen = [replace(other_seed(seed), quick=()) for seed in options.seeds]
@@ -399,12 +397,13 @@ def main() -> None:
         chosen = [MUTANTS[name] for name in options.only or MUTANTS]
     console = Console(stderr=True, width=160)
     lines = [HEADER, ("---",) * len(HEADER)]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = options.out / "table.md"
     for mutant in chosen:
-        lines += _table(mutant, console)
+        lines += _table(mutant, options.out / mutant.name, console)
         text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-        options.out.write_text(text + "\n", encoding="utf-8")  # as far as it is: what has run is not lost
-    console.print(f"table: {options.out}")
+        table.write_text(text + "\n", encoding="utf-8")  # as far as it is: what has run is not lost
+    console.print(f"table: {table}")
 
 
 if __name__ == "__main__":
