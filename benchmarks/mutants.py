@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -329,17 +330,18 @@ class Judged:
 
         Losses are the largest; the last column is the mean over the ladders of B and C, in its own sigma.
         """
-        changes = [change for c in self.comparisons for change in c.changes]
-        for metric in sorted({change.metric for change in changes}):
-            own = [change for change in changes if change.metric == metric]
-            noisy = [change for change in own if change.sigma]
+        changes = [(c.case, change) for c in self.comparisons for change in c.changes]
+        for metric in sorted({change.metric for _, change in changes}):
+            own = [change for _, change in changes if change.metric == metric]
+            forward = [change for case, change in changes if change.metric == metric and _is_forward(case)]
+            noisy = [change for case, change in changes if change.metric == metric and not _is_forward(case)]
             over = [mean for mean in self.means if mean.metric == metric and mean.sigma]
-            settings = [mean for mean in over if mean.setting != LADDERS]
+            settings = [mean for mean in over if mean.setting != LADDERS and not _is_forward(mean.setting)]
             ladders = [mean for mean in over if mean.setting == LADDERS]
             yield (
                 metric.split(".100k")[0] + (".icp" if metric.endswith(".icp") else ""),
-                _largest([change.drop / change.tolerance for change in own if not change.sigma]),
-                _largest([change.drop / change.sigma for change in noisy]),
+                _largest([change.drop / change.tolerance for change in forward]),
+                _largest([change.drop / change.sigma for change in noisy if change.sigma]),
                 f"{sum(change.verdict == 'worse' for change in own)} of {len(own)}",
                 _largest([mean.drop / mean.sigma for mean in settings]),
                 f"{sum(mean.verdict == 'worse' for mean in settings)} of {len(settings)}",
@@ -358,6 +360,11 @@ def judged(records: Path) -> Judged:
         if golden is not None:
             approved[record.case] = golden
     return Judged(tuple(comparisons), means(comparisons, approved))
+
+
+def _is_forward(case: str) -> bool:
+    """Whether a case, or a setting, is one pass of a network or floor: arms without N, and B at N = 0."""
+    return not re.search(r"-n[1-9]", case)
 
 
 def _largest(values: Sequence[float]) -> str:
