@@ -9,8 +9,6 @@ import jaxtyping
 import pytest
 import torch
 
-os.environ.pop("PYTEST_XDIST_WORKER", None)  # sessions that tests start (pytester) are not a part of this one
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked ``data`` without a mirror, and those marked ``gpu`` without CUDA."""

@@ -150,7 +150,10 @@ def test_a_part_of_a_suite_is_complete_in_itself(tiny: pytest.Pytester) -> None:
     assert "skipped" not in result.parseoutcomes(), "claims are about the whole suite: deselected, not skipped"
 
 
-def test_a_study_does_not_run_once_per_worker_of_xdist(pytester: pytest.Pytester) -> None:
+def test_a_study_does_not_run_once_per_worker_of_xdist(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     pytester.makeconftest('pytest_plugins = ["evalsuite.plugin"]')
     pytester.makepyfile("def test_it(study):\n    assert False, 'ran'\n")
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "1")

@@ -26,7 +26,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(pytester: pytest.Pytester, records: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A checkout in small: the plugin, the ablation's tests and claims, finished records, no goldens."""
-    monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
+    for variable in ("EVALSUITE_MIRROR", "PYTEST_XDIST_WORKER"):
+        monkeypatch.delenv(variable, raising=False)
     pytester.makeconftest('pytest_plugins = ["evalsuite.plugin"]')
     pytester.makeini("[pytest]\naddopts = -m 'not gpu' -p no:cacheprovider")
     for name in ("test_ablation.py", "claims.toml"):

@@ -139,7 +139,7 @@ def tiny(
     monkeypatch.setattr(study_module, "LocalExecutor", FakeExecutor)
     monkeypatch.setattr(study_module, "probe", probe_record)
     monkeypatch.setattr("evalsuite.report.page.write_page", page_without_plots)
-    for variable in ("EVALSUITE_MIRROR", "GITHUB_STEP_SUMMARY"):
+    for variable in ("EVALSUITE_MIRROR", "GITHUB_STEP_SUMMARY", "PYTEST_XDIST_WORKER"):
         monkeypatch.delenv(variable, raising=False)
     pytester.makeconftest('pytest_plugins = ["evalsuite.plugin"]')
     pytester.makeini("[pytest]\naddopts = -m 'not gpu' -p no:cacheprovider\nfilterwarnings = error")
