@@ -349,10 +349,17 @@ class Judged:
                 + (" worse" if any(mean.verdict == "worse" for mean in ladders) else ""),
             )
 
+    def worst_probe(self) -> tuple[str, str, str]:
+        """Of the engine: the number that moved most, by how many tolerances, and how many numbers are worse."""
+        changes = [change for c in self.comparisons for change in c.changes]
+        worst = max(changes, key=lambda change: change.drop / change.tolerance)
+        count = sum(change.verdict == "worse" for change in changes)
+        return f"{worst.metric}, {count} of {len(changes)} worse", f"{worst.drop / worst.tolerance:.0f}", ""
 
-def judged(records: Path) -> Judged:
+
+def judged(records: Path, suite: str = "smoke") -> Judged:
     """Hold the records that a run left against the goldens of this checkout."""
-    goldens = GoldenStore(ROOT / "golden", "smoke", device_class())
+    goldens = GoldenStore(ROOT / "golden", suite, device_class())
     comparisons, approved = [], {}
     for record in RecordStore(records):
         golden = goldens.read(record.case)
@@ -378,6 +385,7 @@ def _table(mutant: Mutant, keep: Path, console: Console) -> list[tuple[str, ...]
         with tempfile.TemporaryDirectory() as scratch:
             folder = checkout(mutant, Path(scratch) / "checkout")
             done = run(folder, arguments)
+            engine = judged(folder / "out" / "records" / ENGINE, ENGINE) if arguments == ENGINE_ALONE else None
             if arguments is mutant.full:
                 shutil.rmtree(keep, ignore_errors=True)
                 shutil.copytree(folder / "out" / "records" / "smoke", keep)
@@ -386,6 +394,8 @@ def _table(mutant: Mutant, keep: Path, console: Console) -> list[tuple[str, ...]
         if done.exit_code != mutant.exit_code:
             console.print(f"expected exit {mutant.exit_code}", *done.output.splitlines()[-30:], sep="\n", markup=False)
         rows.append((mutant.name, f"{done.exit_code}", f"`{shown}`", *[""] * (len(HEADER) - 3)))
+        if engine is not None:
+            rows.append(("", "", *engine.worst_probe(), *[""] * 4))
     if mutant.full:
         rows += [("", "", *cells) for cells in judged(keep).rows()]
     return rows
