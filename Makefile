@@ -30,9 +30,8 @@ lint: environment
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# one process per core, one thread in each
 unit: environment
-	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests --ignore tests/ablation --quiet --numprocesses auto --dist worksteal
+	$(BIN)/pytest tests --ignore tests/ablation --quiet --numprocesses auto --dist worksteal
 
 gate: ablation
 

@@ -9,6 +9,14 @@ import jaxtyping
 import pytest
 import torch
 
+from evalsuite.execution.local import fix_threads
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Under pytest-xdist every core has a process already: one thread each, but for tests that ask for more."""
+    if hasattr(item.config, "workerinput"):
+        fix_threads(1)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked ``data`` without a mirror, and those marked ``gpu`` without CUDA."""

@@ -399,7 +399,9 @@ def test_runs_repeat_bit_for_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(picture_and_gradients(), picture_and_gradients(), strict=True))
 
 
-@pytest.mark.skipif(numba.get_num_threads() < 2, reason="NUMBA_NUM_THREADS (or the machine) allows one thread only")
+@pytest.mark.skipif(
+    numba.config.NUMBA_NUM_THREADS < 2, reason="NUMBA_NUM_THREADS (or the machine) allows one thread only"
+)
 def test_threads_change_no_bit() -> None:
     before = numba.get_num_threads()
     runs = []
