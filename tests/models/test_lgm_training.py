@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from evalsuite.core.conventions import sh0_from_rgb
 from evalsuite.core.errors import BadDataError, MissingDataError, NonFiniteError, OptionError
 from evalsuite.core.types import Gaussians
+from evalsuite.execution.local import fix_threads
 from evalsuite.models.lgm import training
 from evalsuite.models.lgm.config import INPUT_VIEWS, TRAINABLE, LGMConfig
 from evalsuite.models.lgm.curves import plot_curves, read_log
@@ -196,7 +197,7 @@ def test_scans_and_procedural_objects_are_drawn_equally_often() -> None:
 
 def _train_and_die(out: Path, threads: int) -> None:
     """Train, and be killed in the middle of the fourth step: after the checkpoint of the second."""
-    torch.set_num_threads(threads)
+    fix_threads(threads)
     TRAINABLE._items["toy"] = TOY
     real, calls = training.item_loss, []
 
@@ -231,7 +232,7 @@ def test_a_run_killed_in_mid_step_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 
 def _train_as_one_of_two(rank: int, meeting: Path, out: Path) -> None:
-    torch.set_num_threads(1)
+    fix_threads(1)
     TRAINABLE._items["toy"] = TOY
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     run = train(replace(SETTINGS, steps=2), [toy_object(blob(), 128)], [toy_object(blob(), 128)], out)
