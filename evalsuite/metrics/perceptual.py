@@ -16,7 +16,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Literal
 
-import lpips
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -106,6 +105,8 @@ def load_network(backbone: Backbone, path: Path, device: torch.device) -> nn.Mod
     Raises:
         BadWeightsError: the file is not a state dictionary of that backbone.
     """
+    import lpips  # torchvision takes seconds to start, and most processes measure no LPIPS
+
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # the package asks torchvision for random weights, by a name that torchvision has deprecated
         warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
