@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from evalsuite.core.errors import UnknownNameError
 from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG, OBJECT_RADIUS
 from evalsuite.scenes.meshes import TexturedMesh
 from evalsuite.scenes.procedural import KINDS, procedural_mesh, random_mesh
-from evalsuite.scenes.procedural.random_objects import PRIMITIVES
+from evalsuite.scenes.procedural.random_objects import PRIMITIVES, SLENDER
+from evalsuite.scenes.procedural.shapes import Grid
 from evalsuite.scenes.raytrace import render_mesh
 from evalsuite.scenes.rig import orbit_cameras
 
@@ -91,7 +93,34 @@ def test_random_mesh_is_repeatable_and_varied() -> None:
 @settings(max_examples=10, deadline=None)
 @pytest.mark.parametrize("number", range(len(PRIMITIVES)))
 def test_primitives_are_closed_and_face_outwards(number: int, seed: int) -> None:
-    patches = PRIMITIVES[number](np.random.default_rng(seed))
+    area, volume = _area_and_volume(PRIMITIVES[number](np.random.default_rng(seed)))
+    np.testing.assert_allclose(area, 0, atol=1e-9)
+    assert volume > 0
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=10, deadline=None)
+@pytest.mark.parametrize("number", range(len(SLENDER)))
+def test_slender_objects_are_closed_and_face_outwards(number: int, seed: int) -> None:
+    for part in SLENDER[number](np.random.default_rng(seed)):
+        area, volume = _area_and_volume(part.patches)
+        np.testing.assert_allclose(area, 0, atol=1e-9)
+        assert volume > 0
+
+
+@pytest.mark.parametrize("number", range(len(SLENDER)))
+def test_slender_objects_fill_little_of_their_sphere(number: int) -> None:
+    shares = []
+    for seed in range(8):
+        parts = SLENDER[number](np.random.default_rng(seed))
+        points = np.concatenate([grid.reshape(-1, 3) for part in parts for grid in part.patches])
+        reach = np.linalg.norm(points - (points.min(axis=0) + points.max(axis=0)) / 2, axis=1).max()
+        shares.append(sum(_area_and_volume(part.patches)[1] for part in parts) / (4 / 3 * np.pi * reach**3))
+    assert np.median(shares) < 0.07
+
+
+def _area_and_volume(patches: Sequence[Grid]) -> tuple[np.ndarray, float]:
+    """Sum of area vectors, zero for a closed surface, and volume, positive if it faces outwards."""
     area, volume = np.zeros(3), 0.0
     for grid in patches:
         a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]
@@ -99,5 +128,4 @@ def test_primitives_are_closed_and_face_outwards(number: int, seed: int) -> None
             normal = np.cross(q - p, r - p) / 2
             area += normal.sum(axis=(0, 1))
             volume += float((p * normal).sum() / 3)
-    np.testing.assert_allclose(area, 0, atol=1e-9)
-    assert volume > 0
+    return area, volume

@@ -1,4 +1,4 @@
-"""An endless supply of objects for training: random primitives in heaps, stacks, arrays and packages."""
+"""Objects for training without end: heaps, stacks and arrays of primitives, packages, animals, frames, tools."""
 
 from __future__ import annotations
 
@@ -149,4 +149,74 @@ def _product(rng: np.random.Generator) -> list[Part]:
     ]
 
 
-_COMPOSITIONS = [_heap, _heap, _stack, _array, _product]
+def _limbed(rng: np.random.Generator) -> list[Part]:
+    """A body with mirrored pairs of limbs and flat wings or fins, a neck and a tail: concave all round."""
+    radii = rng.uniform(0.12, 0.45, 3)
+    coat = random_pattern(rng, "solid")
+    feathers = random_pattern(rng, "solid") if rng.random() < 0.5 else coat
+    grids: list[Grid] = [*bumpy(rng, radii, rng.uniform(0.1, 0.8), rng.uniform(1.0, 3.0), 16)]
+    flat: list[Grid] = []
+    for _ in range(int(rng.integers(1, 4))):
+        root = random_rotation(rng)[0] * radii * 0.8
+        tip = root + np.array([rng.uniform(0.0, 0.8), *rng.uniform(-0.9, 0.9, 2)]) * (1 if root[0] > 0 else -1, 1, 1)
+        if rng.random() < 0.35:
+            wing, turn = rng.uniform((0.25, 0.02, 0.12), (0.7, 0.07, 0.4)), random_rotation(rng)
+            for side in (np.eye(3), np.diag([-1.0, 1.0, 1.0])):
+                # a reflection on both sides of the turn: the wing has that symmetry itself, and stays right side out
+                flat += placed(superellipsoid(wing, rng.uniform(1.5, 6.0)), side @ (root + tip) / 2, side @ turn @ side)
+            continue
+        bend, width = (root + tip) / 2 + rng.uniform(-0.3, 0.3, 3), rng.uniform(0.03, 0.15)
+        taper = np.linspace(width, width * rng.uniform(0.3, 1.2), 9)
+        for side in (1.0, -1.0):
+            grids += tube(curve([p * (side, 1, 1) for p in (root, bend, tip)]), taper)
+    for end in (-1.0, 1.0):
+        path = [(0, 0, 0.7 * end * radii[2]), (0, *rng.uniform(-0.4, 0.6, 2)), (0, rng.uniform(-0.3, 0.9), 1.1 * end)]
+        if rng.random() < 0.7:
+            grids += tube(curve(path), np.linspace(rng.uniform(0.05, 0.2), rng.uniform(0.02, 0.15), 9))
+    return [Part(tuple(grids), coat), *([Part(tuple(flat), feathers)] if flat else [])]
+
+
+def _frame(rng: np.random.Generator) -> list[Part]:
+    """Bars and plates that start where an earlier one ends: arches, ladders, gantries, shelves."""
+    pattern, ends = random_pattern(rng, "solid"), [np.zeros(3)]
+    thickness, bent = rng.uniform(0.03, 0.14), rng.random() < 0.4
+    grids: list[Grid] = []
+    for _ in range(int(rng.integers(3, 9))):
+        start, axis = one_of(rng, ends), int(rng.integers(3))
+        step = np.eye(3)[axis] * rng.choice([-1, 1]) * rng.uniform(0.3, 1.2)
+        if bent:
+            path = curve([start, start + step / 2 + rng.uniform(-0.3, 0.3, 3), start + step])
+            grids += tube(path, rng.uniform(0.5, 1.0) * thickness, one_of(rng, [4, 12]))
+        else:
+            size = np.full(3, thickness) * rng.uniform(0.5, 1.5, 3)
+            if rng.random() < 0.3:
+                size[(axis + 1) % 3] = rng.uniform(0.2, 0.8)
+            size[axis] = np.abs(step[axis]) + thickness
+            grids += box(size, start + step / 2)
+        ends.append(start + step)
+    return [Part(tuple(grids), pattern)]
+
+
+def _tool(rng: np.random.Generator) -> list[Part]:
+    """Long things with a head: a handle or two, crossed blades, rings."""
+    parts: list[Part] = []
+    top, spread = rng.uniform(0.2, 0.9), rng.uniform(0.0, 0.5) if rng.random() < 0.5 else 0.0
+    for angle in (spread, -spread) if spread else (0.0,):
+        blade = extruded(np.array([(0.06, -0.9), (0.12, 0.0), (0.02, 0.9), (-0.12, 0.0)]), rng.uniform(0.03, 0.1))
+        handle = tube([(0, -0.9, 0), (0, top, 0)], rng.uniform(0.04, 0.14), one_of(rng, [4, 6, 12]))
+        shaft = Part(blade if spread or rng.random() < 0.2 else handle, random_pattern(rng, "solid"))
+        parts.append(moved(shaft, rotation("z", angle)))
+        if rng.random() < 0.5:
+            ring = torus(rng.uniform(0.12, 0.28), rng.uniform(0.03, 0.07), rng.uniform(0.6, 1.8))
+            grip = Part(placed(ring, (0, -1.0, 0), rotation("x", math.pi / 2)), random_pattern(rng, "solid"))
+            parts.append(moved(grip, rotation("z", angle)))
+    if not spread or rng.random() < 0.2:
+        head = moved(_primitive(rng), random_rotation(rng) @ np.diag(rng.uniform(0.15, 0.5, 3)))
+        parts.append(moved(head, np.eye(3), (0, top, 0)))
+    return parts
+
+
+SLENDER: tuple[Callable[[np.random.Generator], list[Part]], ...] = (_limbed, _frame, _tool)
+"""Limbs, bars, blades: mostly air, of which silhouettes show little."""
+
+_COMPOSITIONS = [_heap, _heap, _stack, _array, _product, _limbed, *SLENDER]
