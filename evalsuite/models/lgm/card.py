@@ -30,7 +30,7 @@ train`; arm A of the CPU suites.
 |---|---|
 | data | {scans} scanned and {procedural} procedural objects, ray-traced ({views} views each, 128 px) |
 | steps, samples | {steps:,}, {samples:,} |
-| seconds | {cpu_seconds:,.0f} of processor time in each of {processes} processes |
+| seconds | {cpu_seconds:,.0f} of processor time{each} |
 | hardware | {hardware} |
 | steps left out for non-finite gradients | {skipped} |
 | held-out foreground PSNR | {psnr_fg_db:.2f} dB |
@@ -109,7 +109,8 @@ def export(out: Path, heldout: Sequence[ObjectViews], target: Path, ablations: S
         scored=SCORED_VIEWS,
         curves=target.with_suffix(".png").name,
         ablation=rows,
-        **{key: facts[key] for key in ("scans", "procedural", "processes", "hardware")},
+        each=f" in each of {facts['processes']} processes" if facts["processes"] > 1 else "",
+        **{key: facts[key] for key in ("scans", "procedural", "hardware")},
         **{key: getattr(run.done, key) for key in ("steps", "samples", "cpu_seconds", "skipped")},
         **scores,
     )
