@@ -163,7 +163,7 @@ def _add_train(commands: Any) -> None:  # argparse names no public type for sub-
     train.add_argument("--cache", type=Path, help="folder of ray-traced views (default: cache/ in the run's folder)")
     train.add_argument("--model", choices=tuple(TRAINABLE), default=TrainSettings.model)
     train.add_argument("--steps", type=int, default=TrainSettings.steps, help="length of the run and its schedule")
-    train.add_argument("--procedural", type=int, default=266, help="procedural objects beside the scans")
+    train.add_argument("--procedural", type=int, default=500, help="procedural objects beside the scans")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     train.add_argument("--export", type=Path, nargs="?", const=MINI_PATH, help="no training: write weights and card")
     train.add_argument("--ablation", type=Path, action="append", default=[], help="run to compare in the card")

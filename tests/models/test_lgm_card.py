@@ -58,7 +58,7 @@ def test_export_writes_weights_curves_and_card(tmp_path: Path) -> None:
     assert target.with_suffix(".png").read_bytes()[1:4] == b"PNG"
     card = target.with_suffix(".md").read_text()
     for line in (
-        "| data | 3 scanned and 4 procedural objects, ray-traced (32 views each, 128 px) |",
+        "| data | 3 scanned and 4 procedural objects, ray-traced (36 views each, 128 px) |",
         "| steps, samples | 4, 8 |",
         "| seconds | 1,234 of processor time in each of 2 processes |",
         "| hardware | an abacus |",

@@ -87,7 +87,8 @@ def test_the_surface_lies_between_entry_and_exit(balls: list[Ball]) -> None:
     grazing = 0.06  # a silhouette is cut at pixels: rays that touch it may miss the rim of another
     assert bool((enter <= truth[sure] + STEP + grazing).all())
     assert bool((truth[sure] <= leave + STEP).all())
-    assert float((enter > truth[sure] + max(STEP, PIXEL)).float().mean()) < 0.02
+    # found to half a step, between silhouettes that are known to a pixel
+    assert float((enter > truth[sure] + STEP / 2 + PIXEL).float().mean()) < 0.02
 
 
 def test_the_hull_of_a_ball_is_a_little_larger_than_the_ball() -> None:
@@ -160,6 +161,37 @@ def test_the_core_stays_in_the_hull_too(x: torch.Tensor) -> None:
     assert bool((along <= leave[opacities > 0] + 1e-3).all())
     # coarser splats, as far apart as they are large
     assert float(splats.scales[core].mean() / splats.scales[: 4 * 32**2].mean()) == pytest.approx(2, rel=0.1)
+
+
+def test_every_splat_of_a_cell_stays_in_the_hull_below_the_ceiling(x: torch.Tensor) -> None:
+    config = replace(CONFIG, core=True, splats_per_cell=3, opacity_ceiling=0.4)
+    cells = 4 * 32**2
+    assert config.splats == 3 * cells + 4 * 16**2
+    raw = 10 * torch.randn(1, config.splats, 14, generator=torch.Generator().manual_seed(0))
+    raw[..., :2] = 0
+    splats = LGM(config).to_gaussians(raw, x[None])[0]
+    hit = x[:, 9].flatten() > 0.1
+    moment, direction = (p.permute(0, 2, 3, 1).reshape(-1, 3) for p in (x[:, 3:6], x[:, 6:9]))
+    for layer in splats.means[: 3 * cells].split(cells):
+        along = ((layer - torch.linalg.cross(direction, moment)) * direction).sum(-1)
+        assert bool((along >= x[:, 10].flatten() - 1e-5)[hit].all())
+        assert bool((along <= x[:, 11].flatten() + 1e-5)[hit].all())
+    assert float(splats.opacities.max()) == pytest.approx(0.4, rel=1e-3)
+
+
+def test_untrained_splats_of_a_cell_stand_behind_each_other(x: torch.Tensor) -> None:
+    model = LGM(replace(CONFIG, core=True, splats_per_cell=3))
+    model.start_on_rays()
+    with torch.no_grad():
+        model.conv.weight.zero_()
+        means = model.to_gaussians(model(x[None]), x[None])[0].means
+    moment, direction = (p.permute(0, 2, 3, 1).reshape(-1, 3) for p in (x[:, 3:6], x[:, 6:9]))
+    enter, leave = x[:, 10].flatten(), x[:, 11].flatten()
+    deep = leave - enter > 4 * STEP
+    for number, layer in enumerate(means[: 3 * 4 * 32**2].split(4 * 32**2)):
+        along = ((layer - torch.linalg.cross(direction, moment)) * direction).sum(-1)
+        share = ((along - enter) / (leave - enter))[deep]
+        torch.testing.assert_close(share, torch.full_like(share, 0.1 + 0.2 * number), atol=1e-4, rtol=0)
 
 
 def test_core_channels_are_means_of_four_pixels(x: torch.Tensor) -> None:

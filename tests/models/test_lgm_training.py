@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from evalsuite.core.conventions import sh0_from_rgb
 from evalsuite.core.errors import BadDataError, MissingDataError, NonFiniteError, OptionError
@@ -143,6 +144,16 @@ def test_items_are_drawn_from_the_generator() -> None:
     first, second, third = (draw_item(views, TOY, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(first.x, second.x)
     assert not torch.equal(first.x, third.x)
+
+
+def test_an_item_is_supervised_by_one_input_and_five_other_views() -> None:
+    views = toy_object(blob(), 128)
+    for seed in range(20):
+        item = draw_item(views, TOY, np.random.default_rng(seed))
+        assert len(item.target) == 6
+        forward = F.normalize(item.x[:, 6:9].mean((2, 3)), dim=1)
+        same = -F.normalize(item.target.cameras.positions, dim=1) @ forward.T > 0.9999
+        assert bool(same.any())
 
 
 def test_loss_is_zero_only_for_the_truth() -> None:
@@ -319,7 +330,7 @@ def test_broken_cache_is_bad_data(tmp_path: Path) -> None:
         "cam_from_world": torch.zeros(2, 4, 4),
     }
     save_file(tensors, path)
-    with pytest.raises(BadDataError, match="expected 32 views"):
+    with pytest.raises(BadDataError, match="expected 36 views"):
         load_object(path)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(BadDataError, match="not a view cache"):

@@ -8,7 +8,8 @@ from typing import Literal
 from evalsuite.core.registry import Registry
 
 MAX_SPLATS = 16_384
-"""Most Gaussians that `lgm-mini` hands out; an object in view of all four cameras has fewer."""
+"""Most Gaussians that `lgm-mini` hands out: of an object that fills half of every view and more the least opaque ones
+are left out."""
 
 INPUT_VIEWS = 4
 """Views per sample; fixed by the published attention layout."""
@@ -41,6 +42,10 @@ class LGMConfig:
         heads: attention heads; head width is channels / heads.
         core: a second, coarser layer of splats, one for every 2 x 2 of the splat map, that the hull head may place
             behind the first: a surface seen at a grazing angle would show gaps without it.
+        splats_per_cell: splats of the hull head that each cell has along its ray, staggered over the hull interval
+            (pixelSplat, Charatan et al. 2024, has three): what is behind the first guess is there to be chosen.
+        opacity_ceiling: most opacity that the hull head gives. An opaque splat hides those behind it, and then no
+            gradient reaches them: a warm start from translucent splats is faster.
         stem: ``plain`` reads images and rays at full size (as published); ``hull`` reads what `hull.hull_input` makes
             of them and of their silhouettes, at half the size. The hull head needs it.
     """
@@ -57,6 +62,8 @@ class LGMConfig:
     heads: int = 16
     stem: Stem = "plain"
     core: bool = False
+    splats_per_cell: int = 1
+    opacity_ceiling: float = 1.0
 
     @property
     def channels(self) -> int:
@@ -76,13 +83,13 @@ class LGMConfig:
     @property
     def raw_channels(self) -> int:
         """Channels per splat-map pixel before activation."""
-        return RAW_CHANNELS * (2 if self.core else 1)
+        return RAW_CHANNELS * (self.splats_per_cell + self.core)
 
     @property
     def splats(self) -> int:
         """Gaussians per sample, of which the hull head leaves those of the background out."""
-        pixels = INPUT_VIEWS * self.splat_size**2
-        return pixels + (pixels // 4 if self.core else 0)
+        cells = INPUT_VIEWS * self.splat_size**2
+        return cells * self.splats_per_cell + (cells // 4 if self.core else 0)
 
 
 _WIDE = (64, 128, 256, 512, 1024, 1024)
@@ -138,6 +145,8 @@ _MINI = LGMConfig(
     heads=4,
     stem="hull",
     core=True,
+    splats_per_cell=2,
+    opacity_ceiling=0.4,
 )
 CONFIGS.add("lgm-mini", _MINI)
 
@@ -145,8 +154,18 @@ TRAINABLE: Registry[LGMConfig] = Registry("trainable model")
 """What `evalsuite train` trains: the package's own network, and what its choices were measured against."""
 TRAINABLE.add("lgm-mini", _MINI)
 TRAINABLE.add("no-core", replace(_MINI, name="no-core", core=False))
-TRAINABLE.add("ray-head", replace(_MINI, name="ray-head", core=False, head="ray"))
-TRAINABLE.add("xyz-head", replace(_MINI, name="xyz-head", core=False, head="xyz"))
+TRAINABLE.add("opaque", replace(_MINI, name="opaque", opacity_ceiling=1.0))
+TRAINABLE.add("one-splat", replace(_MINI, name="one-splat", splats_per_cell=1))
+_SINGLE = replace(_MINI, core=False, splats_per_cell=1)
+TRAINABLE.add("ray-head", replace(_SINGLE, name="ray-head", head="ray"))
+TRAINABLE.add("xyz-head", replace(_SINGLE, name="xyz-head", head="xyz"))
 TRAINABLE.add(
-    "4k-splats", replace(_MINI, name="4k-splats", up_channels=(128, 64, 32), up_attention=(True, False, False))
+    "4k-splats",
+    replace(
+        _MINI,
+        name="4k-splats",
+        up_channels=(128, 64, 32),
+        up_attention=(True, False, False),
+        splats_per_cell=1,
+    ),
 )

@@ -1,7 +1,7 @@
 """Training views: every object ray-traced once into a cache, training items drawn from it.
 
 Objects are the mirror's scans (``train_meshes/*.glb``) and procedural ones without end. An object's views are
-three input rings of four cameras (the study's own rig first, then freer ones), then single cameras anywhere.
+four input rings of four cameras (the study's own rig first, then freer ones), then single cameras anywhere.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from evalsuite.scenes.rig import orbit_cameras
 
 CACHE_RESOLUTION = 128
 SUPERSAMPLE = 2
-RINGS = 3
+RINGS = 4
 FREE_VIEWS = 20
 
 PROCEDURAL = "random-"
@@ -99,25 +99,20 @@ def _cameras(azimuth_deg: Tensor, elevation_deg: Tensor, resolution: int) -> Cam
 
 
 def training_cameras(seed: int, resolution: int = CACHE_RESOLUTION) -> Cameras:
-    """Cameras of one object: three rings of four, then free ones; all at radius 1.5 and fov 49.1 degrees.
+    """Cameras of one object: `RINGS` rings of four, then free ones; all at radius 1.5 and fov 49.1 degrees.
 
-    Ring 0 is the study's rig (elevation 20, azimuth 0, 90, 180, 270); ring 1 has a random start and a common
-    elevation in 0..40; ring 2 adds jitter to each camera. Free cameras cover elevations -20..60.
+    Ring 0 is the study's rig (elevation 20, azimuth 0, 90, 180, 270); the others have a random start and a common
+    elevation in 0..40, every second one jitter of each camera too. Free cameras cover elevations -20..60.
     """
     rng = np.random.default_rng(seed)
     quarter = np.arange(INPUT_VIEWS) * 90.0
-    azimuth = [
-        quarter,
-        quarter + rng.uniform(0, 360),
-        quarter + rng.uniform(0, 360) + rng.uniform(-12, 12, INPUT_VIEWS),
-        rng.uniform(0, 360, FREE_VIEWS),
-    ]
-    elevation = [
-        np.full(INPUT_VIEWS, 20.0),
-        np.full(INPUT_VIEWS, rng.uniform(0, 40)),
-        rng.uniform(0, 40) + rng.uniform(-10, 10, INPUT_VIEWS),
-        rng.uniform(-20, 60, FREE_VIEWS),
-    ]
+    azimuth, elevation = [quarter], [np.full(INPUT_VIEWS, 20.0)]
+    for ring in range(1, RINGS):
+        jitter = 1.0 - ring % 2
+        azimuth.append(quarter + rng.uniform(0, 360) + jitter * rng.uniform(-12, 12, INPUT_VIEWS))
+        elevation.append(rng.uniform(0, 40) + jitter * rng.uniform(-10, 10, INPUT_VIEWS))
+    azimuth.append(rng.uniform(0, 360, FREE_VIEWS))
+    elevation.append(rng.uniform(-20, 60, FREE_VIEWS))
     return _cameras(torch.from_numpy(np.concatenate(azimuth)), torch.from_numpy(np.concatenate(elevation)), resolution)
 
 
@@ -246,11 +241,11 @@ def augmented(views: ObjectViews, rng: np.random.Generator) -> ObjectViews:
 
 
 def draw_item(views: ObjectViews, config: LGMConfig, rng: np.random.Generator) -> Item:
-    """A random training item: one ring as input, begun at a random camera; one input and two other views supervise."""
+    """A random training item: one ring as input, begun at a random camera; one input and five other views supervise."""
     start, first = int(rng.integers(RINGS)) * INPUT_VIEWS, int(rng.integers(INPUT_VIEWS))
     ring = [start + (first + i) % INPUT_VIEWS for i in range(INPUT_VIEWS)]
     others = [i for i in range(len(views.cameras)) if i not in ring]
-    targets = rng.choice(ring, 1).tolist() + rng.choice(others, 2, replace=False).tolist()
+    targets = rng.choice(ring, 1).tolist() + rng.choice(others, 5, replace=False).tolist()
     some = ObjectViews(views.name, views.rgba[ring + targets], views.depth[ring], views.cameras[ring + targets])
     inputs, supervision = range(INPUT_VIEWS), range(INPUT_VIEWS, len(ring + targets))
     return make_item(augmented(some, rng), inputs, supervision, config, CACHE_RESOLUTION)

@@ -247,9 +247,9 @@ class LGM(nn.Module):
         b = x.shape[0]
         images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         raw: Tensor = self.conv(self.unet(images))
-        layers = [raw[:, :RAW_CHANNELS]]
+        layers = list(raw.split(RAW_CHANNELS, dim=1))
         if self.config.core:
-            layers.append(F.avg_pool2d(raw[:, RAW_CHANNELS:], 2))
+            layers[-1] = F.avg_pool2d(layers[-1], 2)
         return torch.cat([layer.permute(0, 2, 3, 1).reshape(b, -1, RAW_CHANNELS) for layer in layers], dim=1)
 
     def to_gaussians(self, raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 Cin H W"]) -> list[Gaussians]:
@@ -260,22 +260,22 @@ class LGM(nn.Module):
             x: the input it came from; the xyz head does not read it.
         """
         raw, x = raw.float(), x.float()
-        size, hull = self.config.splat_size, self.config.head == "hull"
-        if self.config.head == "xyz":
+        config = self.config
+        if config.head == "xyz":
             fields = _activate_xyz(raw)
-        elif not self.config.core:
-            fields = _activate_on_rays(raw, x, size, hull)
         else:
-            first, core = raw.split([INPUT_VIEWS * size**2, INPUT_VIEWS * (size // 2) ** 2], dim=1)
-            layers = _activate_on_rays(first, x, size, hull), _activate_on_rays(core, x, size // 2, hull)
-            fields = tuple(torch.cat(parts, dim=1) for parts in zip(*layers, strict=True))
+            sides = [config.splat_size] * config.splats_per_cell + [config.splat_size // 2] * config.core
+            layers = raw.split([INPUT_VIEWS * side**2 for side in sides], dim=1)
+            activated = [_activate_on_rays(r, x, side, config) for r, side in zip(layers, sides, strict=True)]
+            fields = tuple(torch.cat(parts, dim=1) for parts in zip(*activated, strict=True))
         return [Gaussians(*sample) for sample in zip(*fields, strict=True)]
 
     def start_on_rays(self) -> None:
         """Set the last layer so that an untrained ray or hull head already paints its inputs.
 
         Splats start about a pixel wide, in their pixel's own colour: half transparent in front of the centre (ray),
-        or opaque a tenth of the way into the hull (hull), half transparent four tenths of the way (core).
+        or near their ceiling of opacity a tenth of the way into the hull, the next of the cell a fifth further (hull),
+        half transparent four tenths of the way (core).
         """
         bias = self.conv.bias
         assert bias is not None
@@ -283,11 +283,12 @@ class LGM(nn.Module):
         with torch.no_grad():
             self.conv.weight.mul_(0.1)
             bias.zero_()
-            bias[2] = math.log(1 / 9) if hull else math.atanh(-0.3 / _DEPTH_SPAN)
-            bias[3] = 3.0 if hull else -1.0
-            bias[7] = 1.0
-            if self.config.core:
-                bias[RAW_CHANNELS + 2], bias[RAW_CHANNELS + 3], bias[RAW_CHANNELS + 7] = math.log(4 / 6), 0.4, 1.0
+            for layer, start in enumerate(bias.view(-1, RAW_CHANNELS)):
+                core = layer == self.config.splats_per_cell
+                inward = 0.4 if core else 0.1 + 0.2 * layer
+                start[2] = math.log(inward / (1 - inward)) if hull else math.atanh(-0.3 / _DEPTH_SPAN)
+                start[3] = (0.4 if core else 3.0) if hull else -1.0
+                start[7] = 1.0
 
 
 Fields = tuple[Tensor, ...]
@@ -304,14 +305,17 @@ def _activate_xyz(raw: Float[Tensor, "B N 14"]) -> Fields:
     )
 
 
-def _activate_on_rays(raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 Cin H W"], size: int, hull: bool) -> Fields:
+def _activate_on_rays(
+    raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 Cin H W"], size: int, config: LGMConfig
+) -> Fields:
     """Splats that stay near their pixel's ray: depth in channel 2, small sideways shifts in 0 and 1.
 
-    Depth is measured from the ray's point nearest to the origin, d x (o x d), so poses need not be passed; with
-    ``hull`` it lies between where the ray enters and leaves the hull, and pixels of the background are transparent.
+    Depth is measured from the ray's point nearest to the origin, d x (o x d), so poses need not be passed; the
+    hull head keeps it between where the ray enters and leaves the hull, and pixels of the background are transparent.
     Colour is a residual on the pixel's own; scale is relative to the pixel's footprint at that depth.
     """
     b, v = x.shape[:2]
+    hull = config.head == "hull"
     maps = _pooled(x.flatten(0, 1), size, hull).unflatten(0, (b, v)).permute(0, 1, 3, 4, 2)
     length = maps[..., 6:9].norm(dim=-1, keepdim=True)
     moment, direction = maps[..., 3:6] / length, maps[..., 6:9] / length
@@ -325,7 +329,7 @@ def _activate_on_rays(raw: Float[Tensor, "B N 14"], x: Float[Tensor, "B 4 Cin H 
     if hull:
         coverage, enter, leave = maps[..., 9], maps[..., 10:11], maps[..., 11:12]
         along = enter + (leave - enter) * grid[..., 2:3].sigmoid()
-        opacity = opacity * coverage * (leave > enter)[..., 0]
+        opacity = config.opacity_ceiling * opacity * coverage * (leave > enter)[..., 0]
     else:
         along = _DEPTH_SPAN * torch.tanh(grid[..., 2:3])
     pixel = 2 * math.tan(math.radians(FOV_Y_DEG) / 2) / size * (CAMERA_RADIUS + along)
