@@ -167,8 +167,8 @@ def _limbed(rng: np.random.Generator) -> list[Part]:
             continue
         bend, width = (root + tip) / 2 + rng.uniform(-0.3, 0.3, 3), rng.uniform(0.03, 0.15)
         taper = np.linspace(width, width * rng.uniform(0.3, 1.2), 9)
-        for side in (1.0, -1.0):
-            grids += tube(curve([p * (side, 1, 1) for p in (root, bend, tip)]), taper)
+        for sign in (1.0, -1.0):
+            grids += tube(curve([p * (sign, 1, 1) for p in (root, bend, tip)]), taper)
     for end in (-1.0, 1.0):
         path = [(0, 0, 0.7 * end * radii[2]), (0, *rng.uniform(-0.4, 0.6, 2)), (0, rng.uniform(-0.3, 0.9), 1.1 * end)]
         if rng.random() < 0.7:
