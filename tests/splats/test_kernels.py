@@ -24,6 +24,13 @@ from evalsuite.splats.cpu.tiles import depth_order
 depth_order(np.zeros((1, 12), np.float32))
 print(sum(depth_order.stats.cache_hits.values()))
 """
+_LOSS = """
+import torch
+from evalsuite.splats.cpu import photometric
+from evalsuite.splats.loss import photometric_loss
+a, b = torch.rand(2, 24, 24, 3, generator=torch.Generator().manual_seed(0))
+print(photometric_loss(a, b, 0.2).item(), sum(photometric.blur_rows.stats.cache_hits.values()))
+"""
 
 
 def digest() -> str:
@@ -64,3 +71,26 @@ def test_kernels_work_where_the_package_cannot_be_written(home: str, tmp_path: P
         for _ in range(2)
     ]
     assert hits == (["0", "1"] if home == "home" else ["0", "0"])
+
+
+def test_a_changed_intrinsic_is_compiled_into_every_kernel(tmp_path: Path) -> None:
+    """Numba alone would go on with the machine code of before: the kernel's own file has not changed."""
+    shutil.copytree(_PACKAGE, tmp_path / "evalsuite", ignore=shutil.ignore_patterns("*.safetensors", "*.nb?"))
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | {"PYTHONPATH": str(tmp_path)}
+
+    def loss() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", _LOSS], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    compiled, loaded = loss(), loss()
+    simd = tmp_path / "evalsuite/splats/cpu/simd.py"
+    right = '"llvm.fma.v16f32", arguments)'
+    assert right in simd.read_text()
+    simd.write_text(simd.read_text().replace(right, '"llvm.fma.v16f32", [*arguments[:2], arguments[1]])'))
+    assert compiled.split()[1] == "0"
+    assert loaded.split() == [compiled.split()[0], "1"]
+    broken = loss().split()
+    assert broken[1] == "0"
+    assert broken[0] != compiled.split()[0]

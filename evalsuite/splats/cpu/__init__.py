@@ -13,7 +13,10 @@ import tempfile
 from pathlib import Path
 
 import numba
+from numba.core.caching import CacheImpl
 from numba.misc.appdirs import AppDirs
+
+from evalsuite.splats.cpu.cache import LOCATORS
 
 
 def _writable(folder: Path) -> bool:
@@ -26,10 +29,13 @@ def _writable(folder: Path) -> bool:
 
 
 def _give_kernels_a_cache() -> None:
-    """Where neither the package nor the user's cache folder can be written, keep compiled kernels until exit.
+    """Make Numba ask `LOCATORS` first; where no folder can be written, keep compiled kernels until exit.
 
     Numba refuses to import cached kernels there. Workers inherit the folder through the environment.
     """
+    names = [f"{locator.__module__}.{locator.__qualname__}" for locator in LOCATORS]
+    others = numba.config.CACHE_LOCATOR_CLASSES or ",".join(found.__name__ for found in CacheImpl._locator_classes)
+    numba.config.CACHE_LOCATOR_CLASSES = ",".join([*names, others])
     places = (Path(__file__).parent / "__pycache__", Path(AppDirs(appname="numba", appauthor=False).user_cache_dir))
     if numba.config.CACHE_DIR or any(map(_writable, places)):
         return
