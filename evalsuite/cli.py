@@ -17,11 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from evalsuite.core.errors import EvalsuiteError, OptionError
-from evalsuite.core.machine import device_class, fingerprint, source_hash, uncommitted
+from evalsuite.core.machine import device_class, fingerprint, libraries, source_hash, uncommitted
 from evalsuite.core.mirror import DATA, mirror
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.suites import Suite
-from evalsuite.core.types import Views
 from evalsuite.doctor import data_lines, lpips_acceptance, machine_lines
 from evalsuite.execution.checkouts import checkout, laps
 from evalsuite.execution.local import LocalExecutor
@@ -41,8 +40,10 @@ from evalsuite.gates.approval import (
     refuse_in_ci,
     refuse_unrepeatable,
 )
+from evalsuite.gates.claims import load_claims
 from evalsuite.gates.golden import Comparison, GoldenStore
 from evalsuite.gates.paired import MIN_PAIRS, judge_pairs, metric_differences
+from evalsuite.gates.seal import edits, seal
 from evalsuite.gates.timing import golden_of, read_timing, timing_path, write_timing
 from evalsuite.metrics.spec import ENGINE
 from evalsuite.models.lgm.card import export
@@ -54,6 +55,7 @@ from evalsuite.report.numbers import write_numbers
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, means_tables, stratum_table
 from evalsuite.scenes.catalogue import PREPARED, SCENES
+from evalsuite.scenes.contents import content_hash
 from evalsuite.scenes.preparation import prepare
 
 TABLE_WIDTH = 120
@@ -100,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument("--seeds", nargs="*", type=int, default=[], help="seeds that `noise` has run")
     approval.add_argument("--noise", type=Path, help="folder that `noise` had as --out (default: that of --out)")
     approval.add_argument("--golden", default="golden", type=Path)
+    approval.add_argument(
+        "--claims",
+        default=Path("tests/ablation/claims.toml"),
+        type=Path,
+        help="file of the claims whose terms are sealed (default: tests/ablation/claims.toml)",
+    )
     approval.add_argument("--prune", action="store_true", help="delete goldens of cases that the suite does not have")
     approval.add_argument(
         "--new-machine", action="store_true", help="this machine takes the place of the one the goldens came from"
@@ -116,7 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     preparation.add_argument("--workers", type=int, help="processes (default: one per core)")
     command("scenes", _scenes, "load every scene of a suite and write what it holds to scenes.json")
     command("weights", _weights, "write the hash of the suite's network weights to weights.json")
-    command("machine", _machine, "write this machine's fingerprint to machine.json")
+    machine = command("machine", _machine, "write this machine's fingerprint to machine.json")
+    machine.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where arms run (default: cpu)")
     _add_compare(commands)
     _add_train(commands)
     return parser
@@ -280,12 +289,16 @@ def _execute(selection: Selection, options: argparse.Namespace) -> int:
 
 def _approve(options: argparse.Namespace) -> int:
     refuse_in_ci()
-    suite, device = _suite(options), device_class()
+    suite, store = _suite(options), _store(options)
     expected = [case.id for t in suite.trajectories() for case in t.cases]
-    store, goldens = _store(options), GoldenStore(options.golden, suite.name, device)
-    checkout = Checkout(source_hash(), uncommitted(), fingerprint())
     records = [record for case in expected if (record := store.read(case)) is not None]
+    on_gpu = any(str(record.machine.get("device_class")).startswith("cuda") for record in records)
+    device = device_class("cuda" if on_gpu else "cpu")  # of what ran, not of what the machine has
+    here, claims = fingerprint("cuda" if on_gpu else "cpu"), load_claims(options.claims)
+    goldens = GoldenStore(options.golden, suite.name, device)
+    checkout = Checkout(source_hash(), uncommitted(), here, libraries())
     refuse_unrepeatable(records, checkout, None if options.new_machine else goldens.machine())
+    by_hand = (*edits(goldens, claims), *edits(GoldenStore(options.golden, ENGINE, device), ()))
     repeats = Repeats(tuple(options.seeds), RecordStore((options.noise or options.out) / "records" / suite.name))
     changed = approve(store, expected, goldens, repeats)
     pruned = prune(goldens, expected) if options.prune else ()
@@ -301,9 +314,10 @@ def _approve(options: argparse.Namespace) -> int:
             for source, seed in ((store, ""), *((repeats.records, f"-s{seed}") for seed in options.seeds))
         ]
         write_timing(path, golden_of(runs, read_timing(path)))
-    if changed or pruned:
-        goldens.write_machine(fingerprint())
-        entry = change_entry(f"{suite.name} on {device}", options.reason, changed, pruned)
+    seal(goldens, claims)
+    if changed or pruned or by_hand:
+        goldens.write_machine(here)
+        entry = change_entry(f"{suite.name} on {device}", options.reason, changed, pruned, by_hand)
         append_change(options.golden / "CHANGES.md", entry, datetime.now(UTC).date().isoformat())
     print(f"{len(changed)} goldens of {len(expected)} cases and {len(PROBE_CASES)} probes written in {options.golden}")
     return 0
@@ -315,8 +329,9 @@ def _approve_engine(options: argparse.Namespace, device: str) -> list[Comparison
     for case in PROBE_CASES:
         store.write(probe(case, "cuda" if device.startswith("cuda") else "cpu"))
     changed = approve(store, tuple(PROBE_CASES), goldens)
+    seal(goldens, ())
     if changed:
-        goldens.write_machine(fingerprint())
+        goldens.write_machine(fingerprint("cuda" if device.startswith("cuda") else "cpu"))
     return changed
 
 
@@ -363,22 +378,15 @@ def _scenes(options: argparse.Namespace) -> int:
 
 
 def _contents(name: str, protocol: Protocol) -> dict[str, Any]:
-    scene, digest = SCENES[name].load(protocol), hashlib.sha256()
-
-    def add(views: Views) -> None:
-        for tensor in (views.rgb, views.alpha, views.cameras.cam_from_world, views.cameras.focal_px):
-            if tensor is not None:
-                digest.update(tensor.numpy().tobytes())
-
-    for views in (scene.inputs, scene.capture, scene.heldout):
-        add(views)
+    scene = SCENES[name].load(protocol)
     return {
         "protocol_hash": protocol.hash,
         "stratum": scene.stratum,
         "capture": len(scene.capture),
         "heldout": len(scene.heldout),
         "notes": list(scene.notes),
-        "hash": digest.hexdigest()[:12],
+        "hash": content_hash(scene),
+        "source": scene.source,
     }
 
 
@@ -391,7 +399,7 @@ def _weights(options: argparse.Namespace) -> int:
 
 
 def _machine(options: argparse.Namespace) -> int:
-    _write_json(options.out / "machine.json", fingerprint())
+    _write_json(options.out / "machine.json", {**fingerprint(options.device), "libraries": libraries()})
     return 0
 
 

@@ -24,7 +24,7 @@ LPIPS_TOLERANCE = 1e-4
 
 def machine_lines() -> Iterator[str]:
     """Versions, device and threads."""
-    found = fingerprint()
+    found = fingerprint("cuda" if torch.cuda.is_available() else "cpu")
     device = found["gpu"] or found["cpu"]
     yield f"evalsuite {__version__}, Python {found['python']} on {found['system']}"
     yield f"device    {found['device_class']}: {device}, {found['cores']} cores"

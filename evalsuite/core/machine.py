@@ -4,38 +4,53 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import subprocess
-from functools import lru_cache
+import sys
+from collections.abc import Iterable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 VERSIONED = (
-    *("torch", "torchvision", "gsplat", "numba", "numpy", "pycolmap", "trimesh", "embreex", "safetensors"),
-    *("flip-evaluator", "lpips"),
+    *("torch", "torchvision", "gsplat", "numba", "llvmlite", "numpy", "scipy", "pillow", "pycolmap", "trimesh"),
+    *("embreex", "safetensors", "flip-evaluator", "lpips"),
 )
+"""Distributions that can move a number."""
 
-READERS = ("fetch", "gates", "report", "plugin", "cli.py")
+READERS = ("fetch", "gates", "report", "plugin", "cli", "cli.py")
 """Parts of the package that no number of a record depends on (see the stages of dvc.yaml)."""
 
+_MODULES = {"pillow": "PIL", "flip-evaluator": "flip_evaluator"}
+_CODE = (".py", ".so", ".pyd", ".cu", ".cuh", ".cpp")
+_WHOLE_BYTES, _END_BYTES = 1 << 22, 1 << 20
 
-def device_class() -> str:
-    """Goldens are kept per device class: ``cpu-x86-64``, ``cuda-sm90``."""
-    if torch.cuda.is_available():
-        major, minor = torch.cuda.get_device_capability()
+
+def device_class(device: str) -> str:
+    """What goldens are kept per: ``cpu-x86-64``, ``cuda-sm90``. It says where a case ran, not what the machine has.
+
+    Args:
+        device: ``cpu``, or ``cuda`` with an index or without; of a GPU that is not there the architecture is unknown.
+    """
+    if device.split(":")[0] == "cuda":
+        if not torch.cuda.is_available():
+            return "cuda"
+        major, minor = torch.cuda.get_device_capability(device)
         return f"cuda-sm{major}{minor}"
     return f"cpu-{platform.machine().lower().replace('_', '-')}"
 
 
-@lru_cache(maxsize=1)
-def fingerprint() -> dict[str, Any]:
-    """Hardware and library versions that can change a number; no host or user name."""
-    gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
+@lru_cache(maxsize=2)
+def fingerprint(device: str) -> dict[str, Any]:
+    """Hardware that a case on this device ran on, and library versions; no host or user name."""
+    on_gpu = device.startswith("cuda") and torch.cuda.is_available()
+    gpu = torch.cuda.get_device_properties(device) if on_gpu else None
     return {
-        "device_class": device_class(),
+        "device_class": device_class(device),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "gpu": gpu.name if gpu else None,
@@ -48,39 +63,116 @@ def fingerprint() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def commit() -> dict[str, Any]:
-    """Commit of the checkout this package runs from, and whether tracked files differ from it; None outside git."""
-    root = Path(__file__).resolve().parents[2]
+def libraries() -> dict[str, str]:
+    """Version and hash of the installed code of every library in `VERSIONED`, such as ``1.5.3 09f1ab32``.
 
-    def git(*arguments: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    head = git("rev-parse", "HEAD")
-    return {"commit": head, "dirty": bool(git("status", "--porcelain", "-uno")) if head else None}
+    The hash tells a fork, a patch or another build from the release that it calls itself. Files above 4 MiB count by
+    their size and both ends: a second in all.
+    """
+    return {name: f"{importlib.metadata.version(name)} {_installed_hash(name)}" for name in VERSIONED}
 
 
-def uncommitted() -> tuple[str, ...] | None:
-    """Files of this package that differ from the last commit or are not in it; None outside git."""
-    package = Path(__file__).resolve().parents[1]
-    command = ["git", "-C", str(package), "status", "--porcelain", "--untracked-files=all", "--", "."]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return tuple(line[3:] for line in done.stdout.splitlines()) if done.returncode == 0 else None
+def _installed_hash(distribution: str) -> str:
+    spec = importlib.util.find_spec(_MODULES.get(distribution, distribution))
+    if spec is None:
+        return "absent"
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    digest = hashlib.sha256()
+    for root in folders or [Path(spec.origin or "").parent]:
+        for path in sorted(root.rglob("*") if folders else [Path(spec.origin or "")]):
+            if path.suffix in _CODE or ".so." in path.name:
+                digest.update(path.relative_to(root).as_posix().encode() + b"\0" + _ends(path) + b"\0")
+    return digest.hexdigest()[:8]
+
+
+def _ends(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size <= _WHOLE_BYTES:
+        return path.read_bytes()
+    with path.open("rb") as file:
+        first = file.read(_END_BYTES)
+        file.seek(-_END_BYTES, os.SEEK_END)
+        return str(size).encode() + first + file.read()
 
 
 @lru_cache(maxsize=1)
-def source_hash() -> str:
+def commit() -> dict[str, Any]:
+    """Where this package comes from: commit and whether tracked files differ from it, and a hash of its own files.
+
+    Git is asked about the package's files only. An installed package that merely lies within somebody's repository, a
+    machine without git, or no repository at all have no commit; the hash is always there.
+    """
+    package = _package()
+    head = _git("rev-parse", "HEAD") if _tracked() else None
+    dirty = bool(_git("status", "--porcelain", "--untracked-files=no")) if head else None
+    return {"commit": head, "dirty": dirty, "package": _hash_of(package, sorted(package.rglob("*.py")))}
+
+
+def uncommitted() -> tuple[str, ...] | None:
+    """Files of this package that differ from the last commit or are not in it; None where git does not track it."""
+    listed = _git("status", "--porcelain", "--untracked-files=all", "--", ".") if _tracked() else None
+    return None if listed is None else tuple(line[2:].strip() for line in listed.splitlines())
+
+
+def source_hash(*outside: object) -> str:
     """Twelve hexadecimal digits over the sources that make numbers: a finished case may only be kept if they match.
 
     What brings data, and what reads records (`READERS`), is left out: a mended report calls for no new run.
+
+    Args:
+        outside: what else makes the numbers, such as an arm; code that lies outside this package joins the hash: the
+            whole top-level package of its module, or the module's file.
     """
-    package = Path(__file__).resolve().parents[1]
+    digests = [_own_sources()]
+    for root in sorted({root for made in outside if (root := _home(made)) and root != _package()}):
+        code = [path for path in sorted(root.rglob("*")) if path.suffix in _CODE]
+        digests.append(_hash_of(root, code) if root.is_dir() else _hash_of(root.parent, [root]))
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=1)
+def _own_sources() -> str:
+    package = _package()
+    paths = [path for path in sorted(package.rglob("*.py")) if path.relative_to(package).parts[0] not in READERS]
+    return _hash_of(package, paths)
+
+
+def _home(made: object) -> Path | None:
+    """Folder of the top-level package in which a function or an object's class was written, or its module's file."""
+    while isinstance(made, partial):
+        made = made.func
+    name = getattr(made, "__module__", None) or type(made).__module__
+    top = sys.modules.get(name.split(".")[0])
+    if top is not None and hasattr(top, "__path__"):
+        return Path(next(iter(top.__path__))).resolve()
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return None if file is None else Path(file).resolve()
+
+
+def _package() -> Path:
+    return Path(__file__).resolve().parents[1]
+
+
+def _hash_of(root: Path, paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        if path.relative_to(package).parts[0] in READERS:
-            continue
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in paths:
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + _ends(path) + b"\0")
     return digest.hexdigest()[:12]
+
+
+def _tracked() -> bool:
+    """Whether this very file is in a git repository's index."""
+    return _git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve())) is not None
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the package's folder; None where it fails or is not installed."""
+    command = ["git", "-C", str(_package()), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip("\n") if done.returncode == 0 else None
 
 
 def _cpu_model() -> str:

@@ -250,6 +250,7 @@ class Scene:
         mesh: true surface of an object scene, else None.
         surface: samples of the part of ``mesh`` that can be seen from outside, else None.
         notes: what a reader of the record must know (missing frames, fallbacks).
+        source: hash of the files that the scene was read from; empty for procedural scenes, or if nobody knows them.
     """
 
     id: str
@@ -264,6 +265,7 @@ class Scene:
     mesh: Mesh | None = None
     surface: SurfaceSamples | None = None
     notes: tuple[str, ...] = ()
+    source: str = ""
 
     def evidence(self, budget: Budget) -> Evidence:
         """What an arm is handed under a budget. Publisher's points come with ``capture`` only."""

@@ -43,7 +43,7 @@ class LocalExecutor:
 
     def start(self, trajectories: Sequence[Trajectory]) -> None:
         """Forget earlier records of these trajectories (unless resumed) and begin to run them."""
-        waiting = [t for t in trajectories if not (self.resume and finished(t, self.suite, self.store))]
+        waiting = [t for t in trajectories if not (self.resume and finished(t, self.suite, self.store, self.device))]
         for trajectory in waiting:
             for case in trajectory.cases:
                 self.store.path(case.id).unlink(missing_ok=True)
@@ -96,7 +96,7 @@ class LocalExecutor:
         """A worker died (killed, out of memory): say so in the records it did not write."""
         for case in trajectory.cases:
             if self.store.read(case.id) is None:
-                blank = blank_record(trajectory, self.suite)
+                blank = blank_record(trajectory, self.suite, self.device)
                 reason = "the worker process died before this case was finished (killed, or out of memory)"
                 self.store.write(replace(blank, case=case.id, steps=case.steps, status="crashed", reason=reason))
 

@@ -18,7 +18,7 @@ import torch
 from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import SH_C0, focal_from_fov, look_at, orbit_position
 from evalsuite.core.errors import EvalsuiteError
-from evalsuite.core.machine import commit, fingerprint, source_hash
+from evalsuite.core.machine import commit, fingerprint, libraries, source_hash
 from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG
 from evalsuite.core.types import Cameras, Gaussians, Views
 from evalsuite.metrics.spec import ENGINE, PROBES
@@ -102,9 +102,10 @@ def probe(case: str, device: str) -> Record:
         suite=ENGINE,
         protocol=PROTOCOL,
         protocol_hash=PROTOCOL,
-        machine={**fingerprint(), "threads": torch.get_num_threads()},
+        machine={**fingerprint(device), "threads": torch.get_num_threads()},
         git=commit(),
         source=source_hash(),
+        libraries=libraries(),
     )
     try:
         numbers = PROBE_CASES[case](device)

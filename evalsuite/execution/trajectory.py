@@ -19,8 +19,8 @@ from evalsuite.arms.procedures import ARMS
 from evalsuite.core.cases import Trajectory
 from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import look_at, orbit_position
-from evalsuite.core.errors import EvalsuiteError, MissingDataError, Status
-from evalsuite.core.machine import commit, fingerprint, source_hash
+from evalsuite.core.errors import EvalsuiteError, Status
+from evalsuite.core.machine import commit, fingerprint, libraries, source_hash
 from evalsuite.core.memory import device_peak_bytes, host_peak_bytes, peak_bytes, reset_peak
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Cameras, Gaussians, Mesh, Renderable, Scene, Views
@@ -33,6 +33,7 @@ from evalsuite.models.lgm.weights import weights_path
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
 from evalsuite.scenes.catalogue import SCENES
+from evalsuite.scenes.contents import content_hash
 from evalsuite.splats.field import GaussianField
 from evalsuite.splats.optimise import optimise
 from evalsuite.splats.ply import save_ply
@@ -53,7 +54,7 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
         UnknownNameError: a scene, arm or recipe that does not exist: a mistake in the suite, not a failed case.
     """
     arm, recipe, suite = ARMS[trajectory.arm], RECIPES[suite.recipe], suite.of(trajectory.scene)
-    blank = blank_record(trajectory, suite)
+    blank = blank_record(trajectory, suite, device)
     pending = {case.steps: replace(blank, case=case.id, steps=case.steps) for case in trajectory.cases}
     clock = Clock()
     try:
@@ -61,7 +62,8 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
         if trajectory.arm in NETWORK_ARMS:
             digest = _weights_hash(suite.model, suite.weights)
             pending = {steps: replace(record, weights=digest) for steps, record in pending.items()}
-        scene = load_scene(trajectory.scene, suite, device)
+        scene, held = load_scene(trajectory.scene, suite, device)
+        pending = {n: replace(r, scene_hash=held, scene_source=scene.source) for n, r in pending.items()}
         _write_strip(scene.heldout.over(scene.background), store, f"{scene.id}/truth.png")
         with clock.phase("compile"):
             warm_up(device)
@@ -87,29 +89,43 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
             store.write(replace(record, status=status, reason=reason, seconds=clock.snapshot()))
 
 
-def finished(trajectory: Trajectory, suite: Suite, store: RecordStore) -> bool:
-    """Whether every case has an ``ok`` record made by exactly this code, protocol, recipe and these weights."""
-    wanted = _identity(blank_record(trajectory, suite), weights="")
-    if trajectory.arm in NETWORK_ARMS:
-        try:
-            wanted = {**wanted, "weights": _weights_hash(suite.model, suite.weights)}
-        except MissingDataError:  # becomes the record's reason when the trajectory runs
-            return False
+def finished(trajectory: Trajectory, suite: Suite, store: RecordStore, device: str) -> bool:
+    """Whether every case has an ``ok`` record of exactly what would run now (`identity`)."""
+    wanted = blank_record(trajectory, suite, device)
+    try:
+        if trajectory.arm in NETWORK_ARMS:
+            wanted = replace(wanted, weights=_weights_hash(suite.model, suite.weights))
+        source = SCENES[trajectory.scene].source(suite.of(trajectory.scene).protocol)
+    except EvalsuiteError:  # becomes the record's reason when the trajectory runs
+        return False
+    wanted = replace(wanted, scene_source=source)
     records = [store.read(case.id) for case in trajectory.cases]
-    return all(record is not None and record.status == "ok" and _identity(record) == wanted for record in records)
+    return all(r is not None and r.status == "ok" and identity(r) == identity(wanted) for r in records)
+
+
+def identity(record: Record) -> dict[str, object]:
+    """All that decides a result: two records that agree in it, and in the case, hold the same numbers.
+
+    Protocol, recipe, files of the scene, weights, sources of this package and of the arm, installed libraries, class of
+    device. What the scene holds (`Record.scene_hash`) follows from these.
+    """
+    names = ("suite", "protocol_hash", "recipe_hash", "scene_source", "weights", "source")
+    said = {name: getattr(record, name) for name in names}
+    return {**said, "libraries": dict(record.libraries), "device_class": record.machine.get("device_class")}
 
 
 @lru_cache(maxsize=2)
-def load_scene(scene_id: str, suite: Suite, device: str) -> Scene:
-    """A scene on a device; the last two are kept, since a scene's trajectories run one after the other."""
+def load_scene(scene_id: str, suite: Suite, device: str) -> tuple[Scene, str]:
+    """A scene on a device, and its `content_hash`; two are kept: a scene's trajectories run one after the other."""
     scene = SCENES[scene_id].load(suite.protocol)
+    held = content_hash(scene)
     floor = geometry_floor(scene, suite.protocol.geometry)
 
     def moved(views: Views) -> Views:
         alpha = None if views.alpha is None else views.alpha.to(device)
         return Views(views.rgb.to(device), alpha, views.cameras.to(device))
 
-    return replace(
+    ready = replace(
         scene,
         inputs=moved(scene.inputs),
         capture=moved(scene.capture),
@@ -118,6 +134,7 @@ def load_scene(scene_id: str, suite: Suite, device: str) -> Scene:
         background=scene.background.to(device),
         notes=(*scene.notes, floor) if floor else scene.notes,
     )
+    return ready, held
 
 
 def _checkpoints(
@@ -128,7 +145,7 @@ def _checkpoints(
         yield replace(checkpoint, notes=(*scene.notes, *checkpoint.notes))
 
 
-def blank_record(trajectory: Trajectory, suite: Suite) -> Record:
+def blank_record(trajectory: Trajectory, suite: Suite, device: str) -> Record:
     """Record of a case with identity and provenance but no result; ``case`` and ``steps`` are still to be filled."""
     recipe, suite = RECIPES[suite.recipe], suite.of(trajectory.scene)
     optimised = trajectory.budget is not None
@@ -146,15 +163,11 @@ def blank_record(trajectory: Trajectory, suite: Suite) -> Record:
         recipe=recipe.name if optimised else "",
         recipe_hash=recipe.hash if optimised else "",
         model=suite.model if trajectory.arm in NETWORK_ARMS else "",
-        machine={**fingerprint(), "threads": torch.get_num_threads()},
+        machine={**fingerprint(device), "threads": torch.get_num_threads()},
         git=commit(),
-        source=source_hash(),
+        source=source_hash(ARMS[trajectory.arm]),
+        libraries=libraries(),
     )
-
-
-def _identity(record: Record, **overrides: str) -> dict[str, str]:
-    names = ("suite", "protocol_hash", "recipe_hash", "weights", "source")
-    return {name: overrides.get(name, getattr(record, name)) for name in names}
 
 
 def _evaluated(

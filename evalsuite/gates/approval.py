@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from evalsuite.core.errors import OptionError
-from evalsuite.gates.golden import Approved, Change, Comparison, Golden, GoldenStore, compare
+from evalsuite.gates.golden import (
+    Approved,
+    Change,
+    Comparison,
+    Golden,
+    GoldenStore,
+    Provenance,
+    compare,
+    kind_of,
+)
 from evalsuite.gates.noise import Spread, moderated
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
@@ -30,12 +39,14 @@ class Checkout:
     Attributes:
         source: hash of the package's sources now.
         uncommitted: files of the package that differ from the last commit, or are not in it; None outside git.
-        machine: fingerprint of this machine.
+        machine: fingerprint of this machine and the device that the records ran on.
+        libraries: version and hash of the libraries that are installed here.
     """
 
     source: str
     uncommitted: tuple[str, ...] | None
     machine: Mapping[str, Any]
+    libraries: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,13 @@ def refuse_unrepeatable(records: Iterable[Record], checkout: Checkout, approved_
         approved_on: fingerprint of the machine that the goldens were approved on; None if there are none yet.
 
     Raises:
-        OptionError: uncommitted sources, records of other sources, of several machines, or of another one.
+        OptionError: uncommitted sources, records of other sources or libraries, of several machines, or of another one.
     """
     if checkout.uncommitted is None:
-        raise OptionError("evalsuite does not run from a git checkout: nobody could review new goldens; clone it")
+        raise OptionError(
+            "git does not track the package that runs here (installed, outside a repository, or no git): nobody could "
+            "review new goldens; run from a clone"
+        )
     if checkout.uncommitted:
         raise OptionError(
             f"{len(checkout.uncommitted)} files of the package are not committed (first: {checkout.uncommitted[0]}): "
@@ -85,6 +99,12 @@ def refuse_unrepeatable(records: Iterable[Record], checkout: Checkout, approved_
             raise OptionError(
                 f"{record.case} was made by sources {record.source or 'unknown'}, these are {checkout.source}: run the "
                 "suite with this code, then approve"
+            )
+        if record.libraries != checkout.libraries:
+            name = min(n for n, here in checkout.libraries.items() if record.libraries.get(n) != here)
+            raise OptionError(
+                f"{record.case} was made with {name} {record.libraries.get(name, 'unknown')}, here is "
+                f"{checkout.libraries[name]}: run the suite with these libraries, then approve"
             )
         for name in HARDWARE:
             found, here = record.machine.get(name), checkout.machine.get(name)
@@ -107,26 +127,35 @@ def approve(
 ) -> list[Comparison]:
     """Write goldens from records; returns what was written and why.
 
-    A case whose verdict is ``same`` keeps its golden to the byte, unless it can be measured from more runs than the
-    golden was, or its spread is measured anew. Values are the mean over all runs.
+    Without repeats a case whose verdict is ``same`` keeps its golden to the byte. With repeats every optimised case is
+    written: its values are the mean over all runs, and its spread rests on these very runs and on those of the other
+    scenes (`evalsuite.gates.seal` holds goldens to that).
 
     Args:
         expected: ids of every case of the suite; a run that lacks one is refused whole.
 
     Raises:
-        OptionError: a case is missing or failed, or was not run with one of the seeds.
+        OptionError: a case is missing or failed, was not run with one of the seeds, or moved although its noise was
+            measured and is not measured anew.
         NonFiniteError: a value is NaN or infinite.
     """
     found = _complete(records, expected)
     samples: dict[str, dict[str, tuple[float, ...]]] = {}
     if repeats and repeats.seeds:
-        samples = {r.case: _samples(r, _repeats(r, repeats)) for r in found if r.budget}
+        samples = {r.case: _samples(r, _repeats(r, repeats)) for r in found if kind_of(r) == "optimised"}
     spreads = moderated(samples)
     fresh: list[tuple[Golden, Comparison]] = []
     for record in found:
         old = goldens.read(record.case)
         comparison = compare(record.case, record, old)
-        golden = _golden_of(record, comparison, old, (samples.get(record.case, {}), spreads.get(record.case, {})))
+        if record.case in samples:
+            golden = _measured(record, samples[record.case], spreads[record.case])
+        elif comparison.verdict == "same":
+            continue
+        else:
+            _refuse_lost_noise(record, old)
+            golden = _single(record)
+        golden = _with_what_lacks_data(golden, comparison, old)
         text = golden.dumps()  # refuses what is not finite
         if old is None or text != old.dumps():
             fresh.append((golden, comparison))
@@ -143,13 +172,24 @@ def prune(goldens: GoldenStore, expected: Sequence[str]) -> tuple[str, ...]:
     return orphans
 
 
-def change_entry(title: str, reason: str, changed: Sequence[Comparison], pruned: Sequence[str] = ()) -> str:
-    """What the change log says of one approval: the reason, counts, and old -> new as means over scenes."""
+def change_entry(
+    title: str,
+    reason: str,
+    changed: Sequence[Comparison],
+    pruned: Sequence[str] = (),
+    edits: Sequence[str] = (),
+) -> str:
+    """What the change log says of one approval: the reason, counts, and old -> new as means over scenes.
+
+    Args:
+        edits: what was found changed without an approval (`evalsuite.gates.seal.edits`), and is approved with this one.
+    """
     counts = Counter(comparison.verdict for comparison in changed)
     tally = ", ".join(f"{count} were {verdict}" for verdict, count in sorted(counts.items()))
     lines = [title, "", reason, "", f"{len(changed)} cases written: {tally or 'none'}."]
     if pruned:
         lines.append(f"{len(pruned)} cases removed: {', '.join(pruned)}.")
+    lines += [f"Changed by hand before: {edit}." for edit in edits]
     moves: dict[tuple[str, str], list[Change]] = {}
     for comparison in changed:
         for change in comparison.changes:
@@ -183,18 +223,19 @@ def _complete(records: RecordStore, expected: Sequence[str]) -> list[Record]:
 
 
 def _repeats(record: Record, repeats: Repeats) -> list[Record]:
-    """The same case with other seeds, made by the same code, protocol, recipe and weights."""
+    """The same case with other seeds, made by the same code, libraries, protocol, recipe and weights of one scene."""
 
-    def maker(r: Record) -> tuple[str, ...]:
-        return r.protocol_hash, r.recipe_hash, r.weights, r.source
+    def maker(r: Record) -> tuple[object, ...]:
+        libraries, where = dict(r.libraries), r.machine.get("device_class")
+        return r.protocol_hash, r.recipe_hash, r.scene_hash, r.weights, r.source, libraries, where
 
     found = []
     for seed in repeats.seeds:
         repeat = repeats.records.read(f"{record.case}-s{seed}")
         if repeat is None or repeat.status != "ok" or maker(repeat) != maker(record):
             raise OptionError(
-                f"{record.case} has no good record with seed {seed} made by the same code, protocol and recipe; "
-                f"run `evalsuite noise --seeds {seed}`"
+                f"{record.case} has no good record with seed {seed} made by the same code, libraries, "
+                f"protocol and recipe from the same scene; run `evalsuite noise --seeds {seed}`"
             )
         found.append(repeat)
     return found
@@ -218,36 +259,42 @@ def _values(record: Record) -> dict[str, float]:
     return {name: r.value for name, r in record.metrics.items() if r.status == "ok" and r.value is not None}
 
 
-def _golden_of(
-    record: Record,
-    comparison: Comparison,
-    old: Golden | None,
-    measured: tuple[Mapping[str, tuple[float, ...]], Mapping[str, Spread]],
-) -> Golden:
-    samples, spreads = measured
-    runs = len(next(iter(samples.values()))) if samples else 1
-    # a spread under another protocol says nothing of this one
-    before = dict(old.metrics) if old and old.protocol_hash == record.protocol_hash else {}
-    keep = comparison.verdict == "same" and old is not None and old.runs >= runs
-    metrics = {}
-    for name, value in _values(record).items():
-        kept = before.get(name)
-        approved = Approved(value, record.metrics[name].version, views=len(record.metrics[name].per_view))
-        if name in samples:
-            spread = spreads[name]
-            approved = replace(
-                approved,
-                value=statistics.fmean(samples[name]),
-                sigma=spread.sigma,
-                freedom=spread.freedom,
-                samples=samples[name],
-            )
-        elif kept and kept.version == approved.version:
-            approved = replace(approved, sigma=kept.sigma, freedom=kept.freedom, samples=kept.samples)
-        if keep and kept:
-            approved = replace(approved, value=kept.value, views=kept.views)
-        metrics[name] = approved
-    for name, kept in before.items():
-        if name not in metrics and any(note.startswith(f"{name} ") for note in comparison.left_out):
-            metrics[name] = kept  # an optional metric this machine cannot measure keeps what was approved
-    return Golden(record.case, record.protocol_hash, old.runs if keep and old else runs, metrics)
+def _measured(record: Record, samples: Mapping[str, tuple[float, ...]], spreads: Mapping[str, Spread]) -> Golden:
+    """The golden of several runs."""
+    metrics = {
+        name: replace(
+            approved,
+            value=statistics.fmean(samples[name]),
+            sigma=spreads[name].sigma,
+            freedom=spreads[name].freedom,
+            samples=samples[name],
+        )
+        for name, approved in _single(record).metrics.items()
+    }
+    return replace(_single(record), runs=len(next(iter(samples.values()))), metrics=metrics)
+
+
+def _single(record: Record) -> Golden:
+    """The golden of one run: nothing is known of its noise."""
+    metrics = {
+        name: Approved(value, record.metrics[name].version, views=len(record.metrics[name].per_view))
+        for name, value in _values(record).items()
+    }
+    return Golden(record.case, record.protocol_hash, 1, metrics, Provenance.of(record))
+
+
+def _with_what_lacks_data(golden: Golden, comparison: Comparison, old: Golden | None) -> Golden:
+    """An optional metric that this machine cannot measure keeps what was approved."""
+    kept = {} if old is None else {n: old.metrics[n] for n in comparison.left_out if n in old.metrics}
+    return replace(golden, metrics={**kept, **golden.metrics})
+
+
+def _refuse_lost_noise(record: Record, old: Golden | None) -> None:
+    """A measured spread belongs to the runs it was measured on: one new run says nothing of its own."""
+    if old is None or old.protocol_hash != record.protocol_hash or kind_of(record) != "optimised":
+        return
+    if any(approved.samples for approved in old.metrics.values()):
+        raise OptionError(
+            f"{record.case} moved, and its noise was measured on {old.runs} runs of what was before; expected repeats: "
+            "run `evalsuite noise --seeds 1 2`, then approve with --seeds 1 2"
+        )

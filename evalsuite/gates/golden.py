@@ -1,8 +1,9 @@
 """Approved values of a case and the comparison of a record with them.
 
 A golden is one small JSON file in git, ``golden/<suite>/<device class>/<case id>.json``. It holds the values, what
-repeated seeds showed of their spread (`evalsuite.gates.noise`), and what the values may be compared with (protocol
-hash, metric versions, number of views). How far a value may move depends on what made it (`KIND_FLOORS`):
+repeated seeds showed of their spread (`evalsuite.gates.noise`), what the values may be compared with (protocol hash,
+scene, class of device, metric versions, number of views), and what made them (`Provenance`). How far a value may move
+depends on what made it (`KIND_FLOORS`):
 
     tolerance = max(the metric's floor x share of the kind, t quantile x standard deviation of the difference)
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from evalsuite.gates.noise import allowed, visible
 from evalsuite.metrics.spec import ENGINE, METRICS, PROBES, MetricSpec
 from evalsuite.records.schema import Reading, Record
 
-SCHEMA = 2
+SCHEMA = 3
 
 Verdict = Literal["same", "better", "worse", "inconclusive", "stale", "no-golden", "not-run", "failed"]
 BLOCKING: frozenset[Verdict] = frozenset({"worse", "stale", "no-golden", "not-run", "failed"})
@@ -63,18 +64,73 @@ class Approved:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What made the values of a golden; empty where nobody wrote it down (goldens before schema 3).
+
+    Attributes:
+        device_class, cpu: where they were made.
+        commit, source: of this package.
+        recipe_hash, weights, scene_hash, scene_source, libraries: as in `Record`.
+    """
+
+    device_class: str = ""
+    cpu: str = ""
+    commit: str = ""
+    source: str = ""
+    recipe_hash: str = ""
+    weights: str = ""
+    scene_hash: str = ""
+    scene_source: str = ""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: Record) -> Provenance:
+        """What made a record."""
+        return cls(
+            device_class=str(record.machine.get("device_class") or ""),
+            cpu=str(record.machine.get("cpu") or ""),
+            commit=str(record.git.get("commit") or record.git.get("package") or ""),
+            source=record.source,
+            recipe_hash=record.recipe_hash,
+            weights=record.weights,
+            scene_hash=record.scene_hash,
+            scene_source=record.scene_source,
+            libraries=dict(record.libraries),
+        )
+
+    def differences(self, now: Provenance) -> tuple[str, ...]:
+        """What is known of both and differs, one line each: ``weights 3f2a81c09d11 -> 9c1b27aa0e54``."""
+        names = {
+            "commit": "commit",
+            "source": "sources",
+            "recipe_hash": "recipe",
+            "weights": "weights",
+            "scene_hash": "scene content",
+            "scene_source": "scene files",
+            "cpu": "cpu",
+        }
+        pairs = [(label, getattr(self, name)[:40], getattr(now, name)[:40]) for name, label in names.items()]
+        if self.libraries and now.libraries:
+            libraries = sorted({*self.libraries, *now.libraries})
+            pairs += [(name, self.libraries.get(name, "none"), now.libraries.get(name, "none")) for name in libraries]
+        return tuple(f"{label} {before} -> {after}" for label, before, after in pairs if before and after and before != after)
+
+
+@dataclass(frozen=True)
 class Golden:
     """Approved values of one case.
 
     Attributes:
         runs: how many runs the values are the mean of.
         metrics: by metric id.
+        made: what made them.
     """
 
     case: str
     protocol_hash: str
     runs: int
     metrics: Mapping[str, Approved] = field(default_factory=dict)
+    made: Provenance = Provenance()
 
     def dumps(self) -> str:
         """JSON with sorted keys.
@@ -95,6 +151,7 @@ class Golden:
             "protocol_hash": self.protocol_hash,
             "runs": self.runs,
             "metrics": {name: _tree(approved) for name, approved in self.metrics.items()},
+            "made": asdict(self.made),
         }
         return json.dumps(tree, sort_keys=True, indent=1) + "\n"
 
@@ -131,7 +188,12 @@ def _spread_by_degrees(tree: dict[str, Any]) -> dict[str, Any]:
     return {**tree, "schema": 2, "runs": 1, "metrics": metrics}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _spread_by_degrees}
+def _without_provenance(tree: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 did not say what made its values."""
+    return {**tree, "schema": 3, "made": {}}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _spread_by_degrees, 2: _without_provenance}
 
 
 def loads(text: str, case: str, source: str) -> Golden:
@@ -154,7 +216,7 @@ def loads(text: str, case: str, source: str) -> Golden:
             name: Approved(**{**m, "freedom": float(m["freedom"]), "samples": tuple(m["samples"])})
             for name, m in tree["metrics"].items()
         }
-        return Golden(case, tree["protocol_hash"], tree["runs"], metrics)
+        return Golden(case, tree["protocol_hash"], tree["runs"], metrics, Provenance(**tree["made"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SchemaError(f"{source} is not a golden of {case} ({error}); restore it from git") from None
 
@@ -203,14 +265,16 @@ class Comparison:
     """Verdict on one case, with the numbers behind it and one line of explanation.
 
     Attributes:
-        left_out: optional metrics that were not compared, each with why.
+        left_out: optional metrics that were not compared, by metric, with why.
+        differs: what else is not as it was when the golden was made, one line each.
     """
 
     case: str
     verdict: Verdict
     changes: tuple[Change, ...] = ()
     reason: str = ""
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> bool:
@@ -222,7 +286,7 @@ class GoldenStore:
     """The goldens of one suite on one device class."""
 
     def __init__(self, root: Path, suite: str, device_class: str) -> None:
-        self.folder = root / suite / device_class
+        self.folder, self.device_class = root / suite / device_class, device_class
 
     def path(self, case: str) -> Path:
         """Where the golden of a case lives."""
@@ -235,7 +299,10 @@ class GoldenStore:
             SchemaError: the file is malformed or of a newer schema.
         """
         path = self.path(case)
-        return loads(path.read_text(encoding="utf-8"), case, str(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        golden = loads(path.read_text(encoding="utf-8"), case, str(path))
+        return replace(golden, made=replace(golden.made, device_class=golden.made.device_class or self.device_class))
 
     def write(self, golden: Golden) -> None:
         """Write a golden, replacing an earlier one.
@@ -301,21 +368,22 @@ def compare(case: str, record: Record | None, golden: Golden | None) -> Comparis
     readings = {name: r for name, r in record.metrics.items() if r.status == "ok"}
     if not readings:
         return Comparison(case, "failed", reason="the record holds no metric with a value: nothing was compared")
-    left_out = _left_out(record, golden)
+    left_out, differs = _left_out(record, golden), golden.made.differences(Provenance.of(record))
+    found = Comparison(case, "failed", left_out=left_out, differs=differs)
     stale = _stale(record, golden, left_out)
     if stale:
-        return Comparison(case, "stale", reason=stale, left_out=tuple(left_out.values()))
+        return replace(found, verdict="stale", reason=stale)
     compared = sorted(set(readings) - set(left_out))
     for name in compared:
         value, approved = readings[name].value, golden.metrics[name]
         if value is None or not math.isfinite(value + approved.value + approved.sigma):
-            return Comparison(case, "failed", reason=f"{name} is {value}, its golden {approved.value}: not finite")
+            return replace(found, reason=f"{name} is {value}, its golden {approved.value}: not finite")
     if not compared:
-        return Comparison(case, "failed", reason=f"nothing was compared: {'; '.join(left_out.values())}")
+        return replace(found, reason=f"nothing was compared: {'; '.join(left_out.values())}")
     changes = tuple(_change(name, golden, record) for name in compared)
     verdicts = {change.verdict for change in changes}
     order: tuple[Verdict, ...] = ("worse", "inconclusive", "better", "same")
-    return Comparison(case, next(v for v in order if v in verdicts), changes, left_out=tuple(left_out.values()))
+    return replace(found, verdict=next(v for v in order if v in verdicts), changes=changes)
 
 
 def _left_out(record: Record, golden: Golden) -> dict[str, str]:
@@ -336,6 +404,9 @@ def _stale(record: Record, golden: Golden, left_out: Mapping[str, str]) -> str:
     """Why a record and a golden must not be compared; empty if they may."""
     if golden.protocol_hash != record.protocol_hash:
         return f"golden of protocol {golden.protocol_hash}, record of {record.protocol_hash}"
+    elsewhere = _elsewhere(golden.made, Provenance.of(record))
+    if elsewhere:
+        return elsewhere
     readings = {name: r for name, r in record.metrics.items() if r.status == "ok" and name not in left_out}
     odd = sorted(set(readings) ^ (set(golden.metrics) - set(left_out)))
     if odd:
@@ -349,11 +420,31 @@ def _stale(record: Record, golden: Golden, left_out: Mapping[str, str]) -> str:
     return ""
 
 
+def _elsewhere(made: Provenance, now: Provenance) -> str:
+    """Whether golden and record are of different classes of device or different scenes, in words; else empty.
+
+    On another processor rays may round otherwise: there the files decide, and where there are none the name does.
+    """
+
+    def differ(name: str) -> bool:
+        before, after = getattr(made, name), getattr(now, name)
+        return bool(before and after and before != after)
+
+    if differ("device_class"):
+        return f"golden of device class {made.device_class}, record of {now.device_class}"
+    if differ("scene_source"):
+        return f"the scene was read from files {made.scene_source} for the golden, {now.scene_source} now"
+    if differ("scene_hash") and made.cpu == now.cpu:
+        return f"the scene holds {made.scene_hash} in the golden, {now.scene_hash} now"
+    return ""
+
+
 def _change(name: str, golden: Golden, record: Record) -> Change:
     spec, value, kind = specification(name), record.metrics[name].value, kind_of(record)
     approved = golden.metrics[name]
     assert value is not None
-    sigma = approved.sigma * math.sqrt(1 + 1 / golden.runs)
+    # one pass has no noise, whatever a file says
+    sigma = approved.sigma * math.sqrt(1 + 1 / golden.runs) if kind == "optimised" else 0.0
     return Change(
         metric=name,
         golden=approved.value,

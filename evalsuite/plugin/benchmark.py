@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from evalsuite.core.machine import fingerprint
 from evalsuite.core.phases import COST_PHASES
@@ -59,7 +60,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     """Our fingerprint instead of the host's name and a hundred CPU flags."""
     machine_info.pop("node", None)
     machine_info.get("cpu", {}).pop("flags", None)
-    machine_info["evalsuite"] = fingerprint()
+    machine_info["evalsuite"] = fingerprint("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:

@@ -60,9 +60,9 @@ class Study:
         self.selection, self.settings, self.console = selection, settings, console
         suite = selection.suite
         self.store = RecordStore(settings.out / "records" / suite.name)
-        self.goldens = GoldenStore(settings.golden, suite.name, device_class())
+        self.goldens = GoldenStore(settings.golden, suite.name, device_class(settings.device))
         self.engine_store = RecordStore(settings.out / "records" / ENGINE)
-        self.engine_goldens = GoldenStore(settings.golden, ENGINE, device_class())
+        self.engine_goldens = GoldenStore(settings.golden, ENGINE, device_class(settings.device))
         self.probes: tuple[str, ...] = tuple(PROBE_CASES) if selection.whole else ()
         self.expected: tuple[str, ...] = (*(case.id for case in selection.cases), *self.probes)
         self.rulings: dict[str, ClaimResult] = {}
@@ -140,7 +140,7 @@ class Study:
 
     def timing(self) -> tuple[TimingResult, ...]:
         """Judge speed and memory of the records against those of the declared machine."""
-        path = timing_path(self.settings.golden, self.selection.suite.name, device_class())
+        path = timing_path(self.settings.golden, self.selection.suite.name, device_class(self.settings.device))
         return judge_timing(self.records(), read_timing(path))
 
     def judge(self, claim: Claim) -> ClaimResult:

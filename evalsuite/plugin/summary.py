@@ -265,7 +265,7 @@ def _speed_lines(study: Study) -> list[str]:
 
 
 def _left_out(comparisons: Sequence[Comparison]) -> list[str]:
-    found = Counter(note for comparison in comparisons for note in comparison.left_out)
+    found = Counter(note for comparison in comparisons for note in comparison.left_out.values())
     return [f"not compared: {note} ({count} cases)" for note, count in sorted(found.items())]
 
 

@@ -11,12 +11,13 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from evalsuite.core.cases import BUDGETS, Budget, Case, Trajectory
 from evalsuite.core.errors import NonFiniteError, SchemaError, Status
 from evalsuite.core.phases import COST_PHASES
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 def _name_the_model(tree: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +42,16 @@ def _part_the_memory(tree: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_the_model, 2: _part_the_memory}
+def _name_the_scene(tree: dict[str, Any]) -> dict[str, Any]:
+    """Schema 3 said of a scene no more than its name, and of libraries no more than their numbers."""
+    return {**tree, "scene_hash": "", "scene_source": "", "libraries": {}, "schema": 4}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _name_the_model,
+    2: _part_the_memory,
+    3: _name_the_scene,
+}
 
 
 @dataclass(frozen=True)
@@ -68,9 +78,12 @@ class Record:
     """What is known of one case once it has ended, well or badly.
 
     Attributes:
-        case, scene, stratum, arm, budget, steps, seed: identity (see `evalsuite.core.cases`).
+        case, scene, stratum, arm, budget, steps, seed: identity (see `evalsuite.core.cases`); the id says the same as
+            the other five, which both ends of a file check.
         suite, protocol, protocol_hash: what the numbers may be compared with.
         recipe, recipe_hash: how B and C were optimised; empty for other arms.
+        scene_hash: hash of what the scene holds: images, cameras, points, truth; empty if it could not be loaded.
+        scene_source: hash of the files that it was read from; empty for procedural scenes, or if nobody knows them.
         model, weights: name of the network and hash of its weights, for arms A and B.
         status, reason: ``ok``, or why there are no metrics.
         metrics: readings by metric id.
@@ -86,7 +99,8 @@ class Record:
         anchor_seconds, anchor_share: median seconds of the anchor workload (`evalsuite.execution.anchor`), measured in
             turns with the arm's stretches, and its processor seconds per second; None if not measured.
         notes: what a reader must know: what arm C started from, fallbacks, missing frames.
-        machine, git, source: provenance: hardware and versions, commit, hash of the package's sources.
+        machine, git, source: provenance: hardware and versions, commit, hash of the sources that make numbers.
+        libraries: version and hash of the installed code of each library that can move a number.
         images: strips of rendered held-out views, files relative to the record store.
     """
 
@@ -104,6 +118,8 @@ class Record:
     reason: str = ""
     recipe: str = ""
     recipe_hash: str = ""
+    scene_hash: str = ""
+    scene_source: str = ""
     model: str = ""
     weights: str = ""
     metrics: Mapping[str, Reading] = field(default_factory=dict)
@@ -120,6 +136,7 @@ class Record:
     machine: Mapping[str, Any] = field(default_factory=dict)
     git: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    libraries: Mapping[str, str] = field(default_factory=dict)
     images: tuple[str, ...] = ()
     schema: int = SCHEMA
 
@@ -140,12 +157,24 @@ class Record:
         seconds["frame"] = 1 / self.frames_per_second if self.frames_per_second else 0.0
         return {name: value for name, value in seconds.items() if value > 0}
 
+    def _refuse_contradiction(self, source: str) -> None:
+        if self.budget not in (None, *BUDGETS):
+            raise SchemaError(f"{source} has budget {self.budget!r}, expected none or one of {', '.join(BUDGETS)}")
+        named = Case(Trajectory(self.scene, self.arm, cast(Budget | None, self.budget), (), self.seed), self.steps)
+        if named.id != self.case:
+            raise SchemaError(
+                f"{source} says case {self.case}, but its scene, arm, budget, steps and seed are those of {named.id}; "
+                "expected one case: delete it and run the case again"
+            )
+
     def dumps(self) -> str:
         """JSON with sorted keys and shortest round-trip floats.
 
         Raises:
             NonFiniteError: a number in the record is NaN or infinite.
+            SchemaError: its id and its other fields name different cases.
         """
+        self._refuse_contradiction("a record that was to be written")
         tree = dataclasses.asdict(self)
         _refuse_non_finite(tree, self.case)
         return json.dumps(tree, sort_keys=True, indent=1) + "\n"
@@ -155,7 +184,7 @@ def loads(text: str, source: str) -> Record:
     """Parse a record; ``source`` names the file in error messages.
 
     Raises:
-        SchemaError: not a record, or one of a newer schema.
+        SchemaError: not a record, one of a newer schema, or one that names two cases.
     """
     try:
         tree = json.loads(text, parse_constant=_refuse_constant)
@@ -177,9 +206,11 @@ def loads(text: str, source: str) -> Record:
         notes, images = tuple(tree.pop("notes")), tuple(tree.pop("images"))
         frame = tree.pop("frame_px")
         frame_px = None if frame is None else (int(frame[0]), int(frame[1]))
-        return Record(metrics=metrics, notes=notes, images=images, frame_px=frame_px, **tree)
+        record = Record(metrics=metrics, notes=notes, images=images, frame_px=frame_px, **tree)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise SchemaError(f"{source} is a malformed record ({error}); delete it and run the case again") from None
+    record._refuse_contradiction(source)
+    return record
 
 
 def _refuse_constant(name: str) -> float:

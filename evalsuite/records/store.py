@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from evalsuite.core.errors import SchemaError
 from evalsuite.records.schema import Record, loads
 
 
@@ -35,12 +36,15 @@ class RecordStore:
         """The record of a case, None if there is none.
 
         Raises:
-            SchemaError: the file is there but malformed or of a newer schema.
+            SchemaError: the file is there but malformed, of a newer schema or of another case.
         """
         path = self.path(case_id)
         if not path.exists():
             return None
-        return loads(path.read_text(encoding="utf-8"), str(path))
+        record = loads(path.read_text(encoding="utf-8"), str(path))
+        if record.case != case_id:
+            raise SchemaError(f"{path} is the record of {record.case}, expected {case_id}: run that case again")
+        return record
 
     def __iter__(self) -> Iterator[Record]:
         """All records, in the order of their ids."""

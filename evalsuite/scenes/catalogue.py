@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class SceneEntry:
             scene = self.prepared(folder, protocol)
             if scene is not None:
                 return scene
-        return self.generate(protocol)
+        return replace(self.generate(protocol), source=self.origin(protocol).source)
 
     def prepared(self, folder: Path, protocol: Protocol) -> Scene | None:
         """The prepared scene in a folder; None if there is none, or it was made from something else.
@@ -72,12 +72,27 @@ class SceneEntry:
         """
         try:
             origin = read_origin(folder)
-            return read_scene(folder) if origin is not None and origin.matches(self.origin(protocol)) else None
+            if origin is None or not origin.matches(self.origin(protocol)):
+                return None
+            scene = read_scene(folder)
+            if scene.id != self.id:
+                raise BadDataError(f"prepared scene {folder} is {scene.id}, expected {self.id}")
+            return scene
         except BadDataError as error:
             suites = [name for name in SUITES if self.id in SUITES[name].scenes]
             suites.sort(key=lambda name: SUITES[name].of(self.id).protocol_name != protocol.name)
             remedy = f"run `evalsuite prepare {suites[0]}`" if suites else f"delete {folder}"
             raise BadDataError(f"{error}: {remedy}") from error
+
+    def source(self, protocol: Protocol) -> str:
+        """Hash of the files that `load` would read the scene from, at hand or when it was prepared; empty if unknown.
+
+        Raises:
+            BadDataError: a damaged prepared scene.
+        """
+        own = self.origin(protocol)
+        prepared = (read_origin(folder) for folder in places(PREPARED / protocol.name / self.id))
+        return next((found.source for found in (own, *prepared) if found and found.source and found.matches(own)), "")
 
     def origin(self, protocol: Protocol) -> Origin:
         """What the scene would be made from, here and now."""

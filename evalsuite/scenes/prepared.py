@@ -180,6 +180,7 @@ def read_scene(folder: Path) -> Scene:
             mesh=_read_mesh(folder / "mesh.glb"),
             surface=_read_surface(folder / "surface.ply"),
             notes=tuple(facts["notes"]),
+            source=facts["origin"]["source"],
         )
     except _UNREADABLE as error:
         raise _damaged(folder, repr(error)) from error

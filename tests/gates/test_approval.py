@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import CASE, MACHINE, SOURCE, golden, record
+from made_up import CASE, LIBRARIES, MACHINE, SOURCE, golden, record
 
 from evalsuite.core.errors import EvalsuiteError, NonFiniteError, OptionError
 from evalsuite.gates.approval import (
@@ -23,7 +23,7 @@ from evalsuite.gates.approval import (
     refuse_in_ci,
     refuse_unrepeatable,
 )
-from evalsuite.gates.golden import Approved, Comparison, Golden, GoldenStore, compare
+from evalsuite.gates.golden import Approved, Comparison, Golden, GoldenStore, Provenance, compare
 from evalsuite.metrics.spec import METRICS
 from evalsuite.records.schema import Reading
 from evalsuite.records.store import RecordStore
@@ -48,7 +48,8 @@ def approve_seeds(
 
 def one_run(values: Mapping[str, float], case: str) -> Golden:
     """What an approval without seeds writes: nothing is known of the noise."""
-    return Golden(case, golden().protocol_hash, 1, {m: Approved(v, 1, views=1) for m, v in values.items()})
+    metrics = {m: Approved(v, 1, views=1) for m, v in values.items()}
+    return Golden(case, golden().protocol_hash, 1, metrics, Provenance.of(record(case=case)))
 
 
 def contents(goldens: GoldenStore) -> dict[str, bytes]:
@@ -114,7 +115,10 @@ def test_noise_is_the_spread_over_seeds(records: RecordStore, goldens: GoldenSto
     run(records, {B: 25.1, f"{B}-s1": 25.4, f"{B}-s2": 24.8})
     approve_seeds(records, [B], goldens, (1, 2))
     # deviations 0, +0.3, -0.3: variance 0.18 / 2; a single scene has nobody to borrow from
-    assert goldens.read(B) == golden(metrics={"psnr": Approved(25.1, 1, 0.3, 2.0, (25.1, 25.4, 24.8), 1)})
+    found = goldens.read(B)
+    assert found is not None
+    assert found.metrics == {"psnr": Approved(25.1, 1, 0.3, 2.0, (25.1, 25.4, 24.8), 1)}
+    assert (found.runs, found.made) == (3, Provenance.of(record()))
 
 
 def test_the_golden_is_the_mean_over_seeds(records: RecordStore, goldens: GoldenStore) -> None:
@@ -146,16 +150,15 @@ def test_repeats_may_lie_in_a_folder_of_their_own(records: RecordStore, goldens:
     assert found.metrics["psnr"].sigma == pytest.approx(statistics.stdev([25.0, 25.3]))
 
 
-def test_noise_is_kept_by_an_approval_without_seeds(records: RecordStore, goldens: GoldenStore) -> None:
-    run(records, {B: 25.0, f"{B}-s1": 25.3, f"{B}-s2": 25.1})
-    approve_seeds(records, [B], goldens, (1, 2))
-    before = goldens.read(B)
-    run(records, {B: 529.0})
-    approve(records, [B], goldens)
-    after = goldens.read(B)
-    assert before is not None
-    assert after is not None
-    assert after == replace(before, runs=1, metrics={"psnr": replace(before.metrics["psnr"], value=529.0)})
+def test_what_moved_without_new_repeats_is_refused(records: RecordStore, goldens: GoldenStore) -> None:
+    """Its spread would be that of the code before, and its value no mean of its samples."""
+    run(records, {A: 20.0, B: 25.0, f"{B}-s1": 25.3, f"{B}-s2": 25.1})
+    approve_seeds(records, [A, B], goldens, (1, 2))
+    before = contents(goldens)
+    run(records, {A: 22.0, B: 529.0})
+    with pytest.raises(OptionError, match=rf"{B} moved, .* measured on 3 runs .*: run `evalsuite noise --seeds 1 2`"):
+        approve(records, [A, B], goldens)
+    assert contents(goldens) == before, "half an approval is no approval"
 
 
 def test_noise_of_another_protocol_is_forgotten(records: RecordStore, goldens: GoldenStore) -> None:
@@ -165,19 +168,16 @@ def test_noise_of_another_protocol_is_forgotten(records: RecordStore, goldens: G
     assert goldens.read(B) == one_run({"psnr": 25.0}, B)
 
 
-def test_a_golden_of_more_runs_is_kept_and_one_of_fewer_gives_way(records: RecordStore, goldens: GoldenStore) -> None:
+def test_repeats_write_every_optimised_case_from_themselves(records: RecordStore, goldens: GoldenStore) -> None:
+    """Also one whose verdict is `same`: else its value would be of the runs before, beside samples of these."""
     run(records, {B: 25.0, f"{B}-s1": 25.04, f"{B}-s2": 25.02})
-    approve(records, [B], goldens)
+    approve_seeds(records, [B], goldens, (1, 2))
+    run(records, {B: 25.03, f"{B}-s1": 25.05, f"{B}-s2": 25.04})
     assert [c.verdict for c in approve_seeds(records, [B], goldens, (1, 2))] == ["same"]
-    first = goldens.read(B)
-    assert first is not None
-    assert (first.runs, first.metrics["psnr"].value) == (3, 25.02)
-    run(records, {B: 25.01})
-    approve_seeds(records, [B], goldens, (1,))
-    second = goldens.read(B)
-    assert second is not None
-    assert (second.runs, second.metrics["psnr"].value) == (3, 25.02)
-    assert second.metrics["psnr"].samples == (25.01, 25.04), "the spread is the one asked for"
+    found = goldens.read(B)
+    assert found is not None
+    assert found.metrics["psnr"].samples == (25.03, 25.05, 25.04)
+    assert found.metrics["psnr"].value == pytest.approx(25.04)
 
 
 def test_an_arm_that_optimises_nothing_has_no_noise(records: RecordStore, goldens: GoldenStore) -> None:
@@ -214,13 +214,17 @@ def test_an_optional_metric_this_machine_cannot_measure_stays_approved(
     assert goldens.read(A) == one_run({"psnr": 22.0, "ssim": 0.5}, A)
 
 
-@pytest.mark.parametrize("kind", ["absent", "crashed", "other-protocol"])
+@pytest.mark.parametrize("kind", ["absent", "crashed", "other-protocol", "other-scene", "other-libraries"])
 def test_a_missing_seed_is_refused(records: RecordStore, goldens: GoldenStore, kind: str) -> None:
     run(records, {B: 25.0})
     if kind == "crashed":
         run(records, {f"{B}-s1": 25.3}, status="crashed")
     if kind == "other-protocol":
         run(records, {f"{B}-s1": 25.3}, protocol_hash="ba9876543210")
+    if kind == "other-scene":
+        run(records, {f"{B}-s1": 25.3}, scene_hash="ba9876543210")
+    if kind == "other-libraries":
+        run(records, {f"{B}-s1": 25.3}, libraries={**LIBRARIES, "torch": "1.0 00000000"})
     with pytest.raises(OptionError, match=f"{B} has no good record with seed 1"):
         approve_seeds(records, [B], goldens, (1,))
     assert goldens.cases() == ()
@@ -275,7 +279,7 @@ def test_elsewhere_it_may_run(environment: dict[str, str]) -> None:
     refuse_in_ci(environment)
 
 
-HERE = Checkout(SOURCE, (), MACHINE)
+HERE = Checkout(SOURCE, (), MACHINE, LIBRARIES)
 
 
 def test_a_clean_run_on_this_machine_may_be_approved() -> None:
@@ -287,13 +291,26 @@ def test_a_clean_run_on_this_machine_may_be_approved() -> None:
     ("checkout", "approved_on", "message"),
     [
         (replace(HERE, uncommitted=("evalsuite/cli.py",)), None, r"1 files of the package are not committed .*cli\.py"),
-        (replace(HERE, uncommitted=None), None, "not run from a git checkout"),
+        (replace(HERE, uncommitted=None), None, "git does not track the package"),
+        (
+            replace(HERE, libraries={**LIBRARIES, "gsplat": "1.5.3 f0f0f0f0"}),
+            None,
+            r"made with gsplat 1\.5\.3 09f1ab32, here is 1\.5\.3 f0f0f0f0: run the suite with these",
+        ),
         (replace(HERE, source="0ther0000000"), None, f"made by sources {SOURCE}, these are 0ther0000000"),
         (replace(HERE, machine={**MACHINE, "cpu": "another"}), None, "made on another machine .cpu a CPU, this one"),
         (replace(HERE, machine={**MACHINE, "device_class": "cuda-sm90"}), None, "device_class cpu-x86-64"),
         (HERE, {**MACHINE, "gpu": "one"}, "approved on another machine .gpu one, this one has None.*--new-machine"),
     ],
-    ids=["uncommitted", "no-git", "other-sources", "other-cpu", "other-class", "other-than-the-goldens"],
+    ids=[
+        "uncommitted",
+        "no-git",
+        "other-libraries",
+        "other-sources",
+        "other-cpu",
+        "other-class",
+        "other-than-the-goldens",
+    ],
 )
 def test_what_nobody_could_repeat_is_refused(checkout: Checkout, approved_on: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):

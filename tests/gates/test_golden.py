@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import CASE, HASH, golden, record
+from made_up import CASE, HASH, LIBRARIES, SOURCE, golden, record
 from scipy.stats import t
 
 from evalsuite.core.errors import EvalsuiteError, SchemaError
@@ -24,6 +24,7 @@ from evalsuite.gates.golden import (
     Change,
     Golden,
     GoldenStore,
+    Provenance,
     compare,
     describe,
     kind_of,
@@ -41,6 +42,7 @@ SPECS = {
     "extra": MetricSpec("extra", "1", "lower", 1, 0.1, "made up: needs weights", optional=True),
 }
 A = "smoke.chair/a"
+MADE = Provenance("cpu-x86-64", "a CPU", "c0ffee", SOURCE, "5ec1be", "3e19b75", "5ce9e", "f11e5", LIBRARIES)
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +110,54 @@ def test_a_golden_of_one_run_is_a_noisier_reference_than_one_of_many() -> None:
     assert few.sigma == pytest.approx(0.1 * math.sqrt(2))
     assert many.sigma == pytest.approx(0.1, rel=1e-3)
     assert few.visible > few.tolerance > many.tolerance
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("device_class", "cuda-sm90", "golden of device class cpu-x86-64, record of cuda-sm90"),
+        ("scene_source", "0ther0000000", "read from files f11e5 for the golden, 0ther0000000 now"),
+        ("scene_hash", "0ther0000000", "the scene holds 5ce9e in the golden, 0ther0000000 now"),
+    ],
+)
+def test_another_device_or_another_scene_is_stale_however_close(field: str, value: str, message: str) -> None:
+    made, swap = MADE, {field: value}
+    found = record(scene_hash="5ce9e", scene_source="f11e5")
+    assert compare(CASE, found, golden(made=made)).verdict == "same"
+    changed = replace(found, machine={**found.machine, **swap}) if field == "device_class" else replace(found, **swap)
+    result = compare(CASE, changed, golden(made=made))
+    assert (result.verdict, result.blocks) == ("stale", True)
+    assert message in result.reason
+    assert compare(CASE, changed, golden(made=replace(made, **{field: ""}))).verdict == "same", "nobody knows"
+
+
+def test_on_another_processor_the_files_decide_what_a_scene_is() -> None:
+    """Rays round otherwise there: the same object may differ in a few pixels."""
+    elsewhere = {**record().machine, "cpu": "another"}
+    found = record(scene_hash="0ther0000000", scene_source="f11e5", machine=elsewhere)
+    result = compare(CASE, found, golden(made=MADE))
+    assert result.verdict == "same"
+    assert "scene content 5ce9e -> 0ther0000000" in result.differs
+    assert "cpu a CPU -> another" in result.differs
+
+
+def test_what_else_differs_is_said_beside_the_verdict() -> None:
+    libraries = {**LIBRARIES, "gsplat": "1.5.3 f0f0f0f0"}
+    found = record({"psnr": 20.0}, weights="9c1b", recipe_hash="5ec1be", libraries=libraries, git={"commit": "d1ce"})
+    result = compare(CASE, found, golden(made=MADE))
+    assert result.verdict == "worse"
+    assert result.differs == (
+        "commit c0ffee -> d1ce",
+        "weights 3e19b75 -> 9c1b",
+        "gsplat 1.5.3 09f1ab32 -> 1.5.3 f0f0f0f0",
+    )
+    assert compare(CASE, found, golden()).differs == (), "of an older golden nobody knows"
+
+
+@pytest.mark.parametrize(("sigma", "verdict"), [(0.0, "worse"), (1.0, "worse")])
+def test_a_forward_pass_has_no_noise_whatever_its_golden_says(sigma: float, verdict: str) -> None:
+    found = replace(record({"psnr": 24.9}), case=A, budget=None, steps=0)
+    assert compare(A, found, golden(case=A, sigma=sigma)).verdict == verdict
 
 
 @pytest.mark.parametrize(("after", "verdict"), [(25.019, "same"), (24.979, "worse"), (25.021, "better")])
@@ -204,17 +254,17 @@ def test_a_reading_without_a_value_is_not_compared() -> None:
 def test_an_optional_metric_may_lack_its_data_and_that_is_said() -> None:
     approved = golden({"psnr": 25.0, "extra": 0.5})
     result = compare(CASE, with_extra(record(), "missing-data"), approved)
-    assert (result.verdict, result.left_out) == ("same", ("extra is missing-data here",))
+    assert (result.verdict, result.left_out) == ("same", {"extra": "extra is missing-data here"})
 
 
 def test_an_optional_metric_may_be_new_and_that_is_said() -> None:
     result = compare(CASE, with_extra(record()), golden())
-    assert (result.verdict, result.left_out) == ("same", ("extra is not in the golden",))
+    assert (result.verdict, result.left_out) == ("same", {"extra": "extra is not in the golden"})
 
 
 def test_an_optional_metric_that_both_sides_have_is_compared() -> None:
     approved = golden({"psnr": 25.0, "extra": 0.5})
-    assert compare(CASE, with_extra(record(), value=0.5), approved).left_out == ()
+    assert compare(CASE, with_extra(record(), value=0.5), approved).left_out == {}
     assert compare(CASE, with_extra(record(), value=0.9), approved).verdict == "worse"
 
 
@@ -265,7 +315,7 @@ def test_a_line_says_what_moved_and_by_how_much() -> None:
 
 def test_a_golden_comes_back(goldens: GoldenStore) -> None:
     approved = {"psnr": Approved(25.125, 1, 0.5, 9.5, (25.0, 25.25), 12), "ssim": Approved(0.75, 2)}
-    written = golden(metrics=approved)
+    written = golden(metrics=approved, made=MADE)
     goldens.write(written)
     assert goldens.read(CASE) == written
     assert goldens.path(CASE).relative_to(goldens.folder.parents[1]).as_posix() == (
@@ -346,7 +396,7 @@ def test_a_newer_golden_is_refused(goldens: GoldenStore) -> None:
     goldens.write(golden())
     path = goldens.path(CASE)
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": golden_module.SCHEMA + 1}))
-    with pytest.raises(SchemaError, match=r"n50\.json has schema 3, this evalsuite reads up to 2; upgrade"):
+    with pytest.raises(SchemaError, match=r"n50\.json has schema 4, this evalsuite reads up to 3; upgrade"):
         goldens.read(CASE)
 
 

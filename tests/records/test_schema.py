@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evalsuite.core.cases import BUDGETS, Budget, Case, Trajectory
 from evalsuite.core.errors import NonFiniteError, SchemaError, Status
 from evalsuite.core.phases import PHASES
 from evalsuite.records.schema import SCHEMA, Reading, Record, loads
@@ -65,15 +66,27 @@ def damaged(**changes: Any) -> str:
 
 
 @settings(deadline=None, max_examples=50)
-@given(TEXT, COUNTS, st.none() | TEXT, st.dictionaries(TEXT, VALUES, max_size=2), MACHINES)
+@given(TEXT, COUNTS, st.sampled_from([None, *BUDGETS]), st.dictionaries(TEXT, VALUES, max_size=2), MACHINES)
 def test_round_trip(
-    text: str, count: int, budget: str | None, values: dict[str, tuple[Any, ...]], machine: dict[str, Any]
+    text: str, count: int, budget: Budget | None, values: dict[str, tuple[Any, ...]], machine: dict[str, Any]
 ) -> None:
     metrics = {name: Reading(*fields) for name, fields in values.items()}
-    written = record(
-        case=text, reason=text, notes=(text,), steps=count, budget=budget, metrics=metrics, machine=machine
-    )
+    case = Case(Trajectory("smoke.chair", "b", budget, (), seed=count % 3), count if budget else 0)
+    identity = {"case": case.id, "steps": case.steps, "budget": budget, "seed": count % 3}
+    more = {"reason": text, "notes": (text,), "libraries": {text: text}, "gaussians": count}
+    written = record(**identity, **more, metrics=metrics, machine=machine)
     assert loads(written.dumps(), "memory") == written
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("scene", "smoke.blob"), ("arm", "c"), ("budget", "inputs"), ("steps", 200), ("seed", 1), ("budget", "all")],
+)
+def test_what_contradicts_the_id_is_neither_written_nor_read(field: str, value: Any) -> None:
+    with pytest.raises(SchemaError, match=rf"{value}|budget 'all'"):
+        record(**{field: value}).dumps()
+    with pytest.raises(SchemaError, match=r"^file\.json (says case|has budget)"):
+        loads(damaged(**{field: value}), "file.json")
 
 
 @settings(deadline=None)

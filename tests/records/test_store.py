@@ -9,22 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from evalsuite.core.cases import Trajectory
+from evalsuite.core.cases import Case, Trajectory
 from evalsuite.core.errors import NonFiniteError, SchemaError
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
 
 
-def record(case: str = "smoke.chair/a", reason: str = "") -> Record:
-    scene, name = case.split("/")
+def record(case: str | Case = "smoke.chair/a", reason: str = "") -> Record:
+    if isinstance(case, str):
+        scene, arm = case.split("/")
+        case = Case(Trajectory(scene, arm, None, (0,)), 0)
+    trajectory = case.trajectory
     return Record(
-        case=case,
-        scene=scene,
+        case=case.id,
+        scene=trajectory.scene,
         stratum="thin",
-        arm=name.split("-")[0],
-        budget=None,
-        steps=0,
-        seed=0,
+        arm=trajectory.arm,
+        budget=trajectory.budget,
+        steps=case.steps,
+        seed=trajectory.seed,
         suite="smoke",
         protocol="object-128",
         protocol_hash="0123456789ab",
@@ -49,9 +52,11 @@ def test_what_is_written_is_read(store: RecordStore) -> None:
 
 
 def test_a_case_with_dots_has_a_file_of_its_own(store: RecordStore) -> None:
-    for case in ("gso.v1.2/b-0.5", "gso.v1.2/b-0.6", "gso.v1.3/b-0.5"):
+    cases = ["gso.v1.2/b-0.5", "gso.v1.2/b-0.6", "gso.v1.3/b-0.5"]
+    for case in cases:
         store.write(record(case))
-    assert [found.case for found in store] == ["gso.v1.2/b-0.5", "gso.v1.2/b-0.6", "gso.v1.3/b-0.5"]
+    assert [found.case for found in store] == cases
+    assert [found.case for case in cases if (found := store.read(case))] == cases
 
 
 def test_a_later_record_replaces_the_earlier(store: RecordStore) -> None:
@@ -118,10 +123,17 @@ def test_records_come_in_the_order_of_their_ids(store: RecordStore) -> None:
         for arm in ("c", "b")
         for seed in (1, 0)
     ]
-    ids = [case.id for trajectory in trajectories for case in trajectory.cases]
-    for case in ids:
+    cases = [case for trajectory in trajectories for case in trajectory.cases]
+    for case in cases:
         store.write(record(case))
-    assert [found.case for found in store] == sorted(ids)
+    assert [found.case for found in store] == sorted(case.id for case in cases)
+
+
+def test_a_record_under_the_name_of_another_case_is_refused(store: RecordStore) -> None:
+    store.path("smoke.chair/a").parent.mkdir(parents=True)
+    store.path("smoke.chair/b").write_text(record("smoke.chair/a").dumps())
+    with pytest.raises(SchemaError, match=r"is the record of smoke\.chair/a, expected smoke\.chair/b: run that case"):
+        store.read("smoke.chair/b")
 
 
 def test_images_and_unfinished_files_are_no_records(store: RecordStore) -> None:

@@ -409,5 +409,5 @@ def load_objects(data: TrainingData) -> tuple[list[ObjectViews], list[ObjectView
 
 
 def _hardware(device: str) -> str:
-    machine = fingerprint()
+    machine = fingerprint(device)
     return str(machine["gpu"]) if device == "cuda" else f"{machine['cores']} cores of {machine['cpu']}, bfloat16"
