@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     console.print(anchor_line(now))
     suite = select("smoke").suite
-    scene = load_scene(SCENE, suite, "cpu")
+    scene, _ = load_scene(SCENE, suite, "cpu")
     table = Table("trajectory", "Gaussians", "frames / s", "render, s", "evaluate, s", "peak MiB by repeat")
     with tempfile.TemporaryDirectory() as folder:
         store = RecordStore(Path(folder))

@@ -112,7 +112,7 @@ _WARMSTART = (*GATE, *_TWO, *_arms("b"), *_steps(50))
 _FLOOR = (*GATE, *_scenes("smoke.blob"), *_arms("mean-colour"))
 _FORWARD_TABLE = (*GATE, *_arms("a", "b", "c"), *_steps(0, 200))
 _LEARNING_TABLE = (*GATE, *_arms("b", "c"), *_steps(50, 200))
-_GOLDEN = f"golden/smoke/{device_class()}/smoke.blob/mean-colour.json"
+_GOLDEN = f"golden/smoke/{device_class('cpu')}/smoke.blob/mean-colour.json"
 
 MUTANTS: Mapping[str, Mutant] = {
     mutant.name: mutant
@@ -358,7 +358,7 @@ class Judged:
 
 def judged(records: Path, suite: str = "smoke") -> Judged:
     """Hold the records that a run left against the goldens of this checkout."""
-    goldens = GoldenStore(ROOT / "golden", suite, device_class())
+    goldens = GoldenStore(ROOT / "golden", suite, device_class("cpu"))
     comparisons, approved = [], {}
     for record in RecordStore(records):
         golden = goldens.read(record.case)

@@ -40,7 +40,7 @@ from evalsuite.gates.approval import (
     refuse_in_ci,
     refuse_unrepeatable,
 )
-from evalsuite.gates.claims import load_claims
+from evalsuite.gates.claims import Claim, load_claims
 from evalsuite.gates.golden import Comparison, GoldenStore
 from evalsuite.gates.paired import MIN_PAIRS, judge_pairs, metric_differences
 from evalsuite.gates.seal import edits, seal
@@ -51,6 +51,7 @@ from evalsuite.models.lgm.config import TRAINABLE
 from evalsuite.models.lgm.training import TrainingData, TrainSettings, load_objects, train_on
 from evalsuite.models.lgm.weights import MINI_PATH, weights_path
 from evalsuite.records.store import RecordStore
+from evalsuite.report.difference import difference_lines
 from evalsuite.report.numbers import write_numbers
 from evalsuite.report.page import write_page
 from evalsuite.report.tables import case_table, means_tables, stratum_table
@@ -58,6 +59,7 @@ from evalsuite.scenes.catalogue import PREPARED, SCENES
 from evalsuite.scenes.contents import content_hash
 from evalsuite.scenes.preparation import prepare
 
+CLAIMS = Path("tests/ablation/claims.toml")
 TABLE_WIDTH = 120
 """Tables are printed at least this wide: a wrapped number is no number."""
 
@@ -103,10 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument("--noise", type=Path, help="folder that `noise` had as --out (default: that of --out)")
     approval.add_argument("--golden", default="golden", type=Path)
     approval.add_argument(
-        "--claims",
-        default=Path("tests/ablation/claims.toml"),
-        type=Path,
-        help="file of the claims whose terms are sealed (default: tests/ablation/claims.toml)",
+        "--claims", type=Path, help=f"file of the claims whose terms are sealed (default: {CLAIMS}, if it is there)"
     )
     approval.add_argument("--prune", action="store_true", help="delete goldens of cases that the suite does not have")
     approval.add_argument(
@@ -115,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument(
         "--timing", action="store_true", help="also declare this machine: its speed and memory become goldens"
     )
+    difference = command("diff", _diff, "show what moved against the goldens; judges and writes nothing")
+    difference.add_argument("--golden", default="golden", type=Path, help="folder of goldens (default: golden)")
+    difference.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the records (default: cpu)")
     report = command("report", _report, "print the tables and write the page from records")
     report.add_argument("--numbers", type=Path, help="folder for means and Pareto curve, in files that DVC shows")
     preparation = commands.add_parser("prepare", help="bring every scene of a suite into its prepared form")
@@ -294,7 +296,7 @@ def _approve(options: argparse.Namespace) -> int:
     records = [record for case in expected if (record := store.read(case)) is not None]
     on_gpu = any(str(record.machine.get("device_class")).startswith("cuda") for record in records)
     device = device_class("cuda" if on_gpu else "cpu")  # of what ran, not of what the machine has
-    here, claims = fingerprint("cuda" if on_gpu else "cpu"), load_claims(options.claims)
+    here, claims = fingerprint("cuda" if on_gpu else "cpu"), _claims(options.claims)
     goldens = GoldenStore(options.golden, suite.name, device)
     checkout = Checkout(source_hash(), uncommitted(), here, libraries())
     refuse_unrepeatable(records, checkout, None if options.new_machine else goldens.machine())
@@ -323,6 +325,10 @@ def _approve(options: argparse.Namespace) -> int:
     return 0
 
 
+def _claims(named: Path | None) -> tuple[Claim, ...]:
+    return load_claims(named or CLAIMS) if named or CLAIMS.is_file() else ()
+
+
 def _approve_engine(options: argparse.Namespace, device: str) -> list[Comparison]:
     """The engine's probes take a second: they are run here rather than trusted to be there."""
     goldens, store = GoldenStore(options.golden, ENGINE, device), RecordStore(options.out / "records" / ENGINE)
@@ -338,6 +344,14 @@ def _approve_engine(options: argparse.Namespace, device: str) -> list[Comparison
 def _line(comparison: Comparison) -> str:
     moves = ", ".join(f"{c.metric} {c.golden:.4f} -> {c.value:.4f}" for c in comparison.changes if c.verdict != "same")
     return f"{comparison.verdict:12} {comparison.case} {moves or comparison.reason or 'spread measured anew'}".rstrip()
+
+
+def _diff(options: argparse.Namespace) -> int:
+    suite = _suite(options)
+    goldens = GoldenStore(options.golden, suite.name, device_class(options.device))
+    expected = [case.id for t in suite.trajectories() for case in t.cases]
+    print(*difference_lines(_store(options), goldens, expected), sep="\n")
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

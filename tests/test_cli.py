@@ -158,7 +158,7 @@ def test_machine_and_scenes_write_what_dvc_depends_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["machine", "--out", str(tmp_path)]) == 0
-    assert json.loads((tmp_path / "machine.json").read_text())["device_class"].startswith(("cpu-", "cuda-"))
+    assert json.loads((tmp_path / "machine.json").read_text())["device_class"].startswith("cpu-")
     monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
     monkeypatch.chdir(tmp_path)
     assert main(["scenes", "--suite", "scan", "--out", str(tmp_path)]) == 2

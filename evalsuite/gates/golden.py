@@ -113,7 +113,9 @@ class Provenance:
         if self.libraries and now.libraries:
             libraries = sorted({*self.libraries, *now.libraries})
             pairs += [(name, self.libraries.get(name, "none"), now.libraries.get(name, "none")) for name in libraries]
-        return tuple(f"{label} {before} -> {after}" for label, before, after in pairs if before and after and before != after)
+        return tuple(
+            f"{label} {before} -> {after}" for label, before, after in pairs if before and after and before != after
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from evalsuite.arms.procedures import ARMS
 from evalsuite.core.cases import Trajectory
 from evalsuite.core.clock import Clock
 from evalsuite.core.errors import NonFiniteError, UnknownNameError
+from evalsuite.core.machine import VERSIONED
 from evalsuite.core.protocol import PROTOCOLS, GeometryRule, Protocol, Rig
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Cameras, Evidence, Render, Scene
@@ -27,7 +28,7 @@ from evalsuite.execution import trajectory as subject
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.trajectory import finished, run_trajectory
 from evalsuite.models.lgm.weights import load_lgm
-from evalsuite.records.schema import Reading
+from evalsuite.records.schema import Reading, Record
 from evalsuite.records.store import RecordStore
 from evalsuite.scenes.catalogue import SCENES, SceneEntry
 from evalsuite.scenes.procedural import procedural_mesh
@@ -43,6 +44,7 @@ TINY = Protocol(
     steps_c=(2, 4),
 )
 SUITE = Suite("tiny", ("tiny.blob",), protocol_name="tiny")
+ANOTHER = procedural_mesh("blob", 2)
 B = Trajectory("tiny.blob", "b", "capture", TINY.steps_b)
 C = Trajectory("tiny.blob", "c", "capture", TINY.steps_c)
 
@@ -208,7 +210,7 @@ def test_weights_of_the_users_own_are_in_the_record(store: RecordStore, tmp_path
     run_trajectory(a, SUITE, store, "cpu")
     before = store.read("tiny.blob/a")
     suite = SUITE.with_network(None, own)
-    assert not finished(a, suite, store)
+    assert not finished(a, suite, store, "cpu")
     run_trajectory(a, suite, store, "cpu")
     after = store.read("tiny.blob/a")
     assert before is not None
@@ -303,18 +305,62 @@ def test_an_unknown_arm_is_the_suites_mistake(store: RecordStore) -> None:
         run_trajectory(replace(C, arm="d"), SUITE, store, "cpu")
 
 
-def test_finished_needs_the_same_code_protocol_and_status(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not finished(C, SUITE, store)
+@pytest.fixture
+def ran(store: RecordStore) -> Record:
+    """The last record of a trajectory that has run."""
     run_trajectory(C, SUITE, store, "cpu")
-    assert finished(C, SUITE, store)
     record = store.read("tiny.blob/c-capture-n4")
     assert record is not None
-    for change in ({"source": "other"}, {"protocol_hash": "other"}, {"recipe_hash": "other"}, {"status": "oom"}):
-        store.write(replace(record, **change))  # type: ignore[arg-type]
-        assert not finished(C, SUITE, store), change
-    store.write(record)
-    monkeypatch.setattr(subject, "source_hash", lambda: "edited")
-    assert not finished(C, SUITE, store)
+    return record
+
+
+def test_a_finished_trajectory_is_kept(store: RecordStore) -> None:
+    assert not finished(C, SUITE, store, "cpu")
+    run_trajectory(C, SUITE, store, "cpu")
+    assert finished(C, SUITE, store, "cpu")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source": "other"},
+        {"protocol_hash": "other"},
+        {"recipe_hash": "other"},
+        {"scene_source": "other"},
+        {"libraries": {"gsplat": "0.0.1 00000000"}},
+        {"machine": {"device_class": "cuda-sm90"}},
+        {"status": "oom"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_record_of_anything_else_is_not_what_would_run(store: RecordStore, ran: Record, change: Any) -> None:
+    store.write(replace(ran, **change))
+    assert not finished(C, SUITE, store, "cpu")
+
+
+def test_a_later_version_of_a_library_runs_anew(
+    store: RecordStore, ran: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "libraries", lambda: {**ran.libraries, "gsplat": "1.5.3 f0f0f0f0"})
+    assert not finished(C, SUITE, store, "cpu")
+
+
+def test_other_sources_run_anew(store: RecordStore, ran: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "source_hash", lambda *outside: "edited")
+    assert not finished(C, SUITE, store, "cpu")
+
+
+def test_a_record_says_what_its_scene_held(store: RecordStore, ran: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another object under a known name is another scene."""
+    other = SceneEntry("tiny.blob", "organic", lambda p: object_scene("tiny.blob", "organic", ANOTHER, p))
+    monkeypatch.setitem(SCENES._items, "tiny.blob", other)
+    subject.load_scene.cache_clear()
+    run_trajectory(C, SUITE, store, "cpu")
+    again = store.read(ran.case)
+    assert again is not None
+    assert re.fullmatch("[0-9a-f]{12}", ran.scene_hash)
+    assert again.scene_hash != ran.scene_hash
+    assert set(ran.libraries) == set(VERSIONED)
 
 
 def test_missing_weights_are_the_cases_reason_not_the_end_of_a_resumed_run(
@@ -323,7 +369,7 @@ def test_missing_weights_are_the_cases_reason_not_the_end_of_a_resumed_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
     a, suite = Trajectory("tiny.blob", "a", None, (0,)), SUITE.with_network("lgm-big", None)
-    assert not finished(a, suite, store)
+    assert not finished(a, suite, store, "cpu")
     run_trajectory(a, suite, store, "cpu")
     record = store.read("tiny.blob/a")
     assert record is not None
@@ -358,7 +404,7 @@ def test_arms_never_see_heldout_views(store: RecordStore, monkeypatch: pytest.Mo
     for budget, count in (("capture", 8), ("inputs", 4)):
         run_trajectory(replace(C, budget=budget), SUITE, store, "cpu")  # type: ignore[arg-type]
         assert len(seen[-1].supervision) == count
-    heldout = subject.load_scene("tiny.blob", SUITE, "cpu").heldout.cameras.positions
+    heldout = subject.load_scene("tiny.blob", SUITE, "cpu")[0].heldout.cameras.positions
     for evidence in seen:
         for views in (evidence.inputs, evidence.supervision):
             assert torch.cdist(views.cameras.positions, heldout).min() > 1e-3

@@ -65,7 +65,7 @@ def record_of(trajectory: Trajectory, case: str, steps: int) -> Record:
         seconds={"sfm": 1.234567891, "optimise": 0.01234567891 * (1 + steps), "forward": 0.123456789},
         gaussians=8192,
         peak_host_bytes=2**30,
-        machine=fingerprint(),
+        machine=fingerprint("cpu"),
         source="5012ce5012ce",
     )
 
@@ -179,7 +179,7 @@ def moved_by(record: Record, case: str, by: float) -> Record:
 
 def store_in(golden: Path, suite: str = TINY.name) -> GoldenStore:
     """A suite's goldens below a folder."""
-    return GoldenStore(golden, suite, device_class())
+    return GoldenStore(golden, suite, device_class("cpu"))
 
 
 def golden_store(project: pytest.Pytester, suite: str = TINY.name) -> GoldenStore:
