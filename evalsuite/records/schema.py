@@ -11,9 +11,9 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from evalsuite.core.cases import BUDGETS, Budget, Case, Trajectory
+from evalsuite.core.cases import BUDGETS, Case, Trajectory
 from evalsuite.core.errors import NonFiniteError, SchemaError, Status
 from evalsuite.core.phases import COST_PHASES
 
@@ -160,7 +160,7 @@ class Record:
     def _refuse_contradiction(self, source: str) -> None:
         if self.budget not in (None, *BUDGETS):
             raise SchemaError(f"{source} has budget {self.budget!r}, expected none or one of {', '.join(BUDGETS)}")
-        named = Case(Trajectory(self.scene, self.arm, cast(Budget | None, self.budget), (), self.seed), self.steps)
+        named = Case(Trajectory(self.scene, self.arm, self.budget, (), self.seed), self.steps)
         if named.id != self.case:
             raise SchemaError(
                 f"{source} says case {self.case}, but its scene, arm, budget, steps and seed are those of {named.id}; "
