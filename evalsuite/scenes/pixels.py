@@ -6,7 +6,7 @@ So every mode is either scaled here or refused by name. What is decided:
 - Depth: 16-bit grey, and 12-bit TIFF, are scaled by their range and rounded; of 16-bit colour Pillow hands out the high
   byte, at most one step below. Float and 32-bit integers are refused: their range is not in the file.
 - Rotation by EXIF or TIFF tag is ignored: COLMAP's poses, and texture coordinates, are of the pixels as stored.
-- Colour profiles and gamma chunks are ignored: COLMAP and 3DGS read photographs so, and glTF says that textures must be.
+- Colour profiles and gamma chunks are ignored: COLMAP and 3DGS read photographs so, and glTF demands it for textures.
   CMYK is converted without a profile too.
 - Premultiplied colours are divided by their alpha.
 - A file of several pictures (animation, pages) is refused, but for the previews that cameras append to a JPEG.
