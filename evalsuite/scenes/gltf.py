@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from scipy.spatial.transform import Rotation
 
 from evalsuite.core.errors import BadDataError, MissingDataError
@@ -47,7 +47,7 @@ _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 
-Array = Float[np.ndarray, "P C"] | Int[np.ndarray, "P C"]
+Array = Shaped[np.ndarray, "P C"]
 Tree = dict[str, Any]
 
 

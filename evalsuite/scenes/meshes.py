@@ -50,8 +50,8 @@ def load_mesh(path: Path) -> TexturedMesh:
     """Read a mesh in its own axes and units.
 
     ``.obj``: see `evalsuite.scenes.obj`; ``.glb``: see `evalsuite.scenes.gltf`. Several materials become one atlas
-    (`packed`); a material without texture becomes a flat colour. colours at vertices come back as ``vertex_rgb``, rounded
-    to 8 bits as textures are.
+    (`packed`); a material without texture becomes a flat colour. Colours at vertices come back as ``vertex_rgb``,
+    rounded to 8 bits as textures are.
 
     Args:
         path: a ``.obj`` or ``.glb`` file.
