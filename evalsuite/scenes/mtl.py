@@ -9,6 +9,7 @@ A texture's options are skipped where they cannot change a colour on a surface, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,6 +91,8 @@ def _colour(rest: str, name: str, path: Path) -> tuple[float, float, float]:
     try:
         values = [float(word) for word in rest.partition("#")[0].split()]
         red, green, blue = values * 3 if len(values) == 1 else values[:3]
+        if not all(map(math.isfinite, (red, green, blue))):
+            raise ValueError("not finite")
     except ValueError as error:
         raise BadDataError(
             f"{path} gives material {name} the colour {rest!r}; expected Kd with three numbers: convert it to RGB"

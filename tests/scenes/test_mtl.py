@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -29,7 +30,5 @@ def test_options_in_any_number_leave_the_name(options: list[str], name: str, bla
 @given(noise=st.binary(max_size=200))
 def test_noise_raises_no_other_error(noise: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.mtl").write_bytes(b"newmtl m\nKd " + noise)
-    try:
-        read_mtl(tmp_path / "a.mtl")
-    except BadDataError as error:
-        assert "a.mtl" in str(error)
+    with suppress(BadDataError):
+        assert all(0 <= abs(value) < float("inf") for value in read_mtl(tmp_path / "a.mtl")["m"].kd)
