@@ -188,7 +188,7 @@ class Mesh:
 
     Attributes:
         uv, image: texture coordinates, origin at the image's lower left corner, repeating; 8-bit sRGB.
-        vertex_rgb: sRGB in [0, 1], in place of a texture.
+        vertex_rgb: sRGB in [0, 1], in place of a texture, or multiplying it in linear light.
     """
 
     vertices: Float[np.ndarray, "P 3"]

@@ -7,7 +7,6 @@ block-averaged to about twice the size wanted (`block_size`): fifty of 1080 x 19
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from scipy import sparse
 
 from evalsuite.core.errors import BadDataError
+from evalsuite.scenes.pixels import decode, stored_size
 
 _NO_BLANKS = pycolmap.UndistortCameraOptions(blank_pixels=0.0)
 
@@ -25,16 +25,12 @@ Box = tuple[float, float, float, float]
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels, from the file's header only.
+    """Width and height in pixels as stored, from the file's header only.
 
     Raises:
         BadDataError: no image format is recognised.
     """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    return stored_size(path)
 
 
 def block_size(camera: pycolmap.Camera, long_side: int | None) -> int:
@@ -56,30 +52,25 @@ def read_rgb(path: Path, block: int = 1) -> UInt8[np.ndarray, "H W 3"]:
     """Decode one image file; transparency is laid over black. EXIF rotation is ignored, as COLMAP does.
 
     Args:
-        path: any format Pillow knows.
+        path: any format Pillow knows, in a mode that `evalsuite.scenes.pixels` reads.
         block: average over blocks of this side (see `block_camera`).
 
     Raises:
-        BadDataError: the file is truncated, or no image.
+        BadDataError: the file is truncated or no image, or its values would have to be guessed.
     """
     return read_layers(path, block)[0]
 
 
 def read_layers(path: Path, block: int = 1) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]:
     """As `read_rgb`, and the coverage as a grey image: 255 throughout a file without transparency."""
-    try:
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            whole = 0, 0, file.width - file.width % block, file.height - file.height % block
-            if not file.has_transparency_data:
-                rgb = np.array(file.convert("RGB").reduce(block, whole))
-                return rgb, np.broadcast_to(np.uint8(255), rgb.shape)
-            image = file.convert("RGBA")
-            over = Image.alpha_composite(Image.new("RGBA", file.size, (0, 0, 0, 255)), image)
-            coverage = image.getchannel("A").convert("RGB")
-            return np.array(over.convert("RGB").reduce(block, whole)), np.array(coverage.reduce(block, whole))
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow reports broken PNG chunks as SyntaxError
-        raise _unreadable(path, error) from error
+    image = decode(path, str(path))
+    whole = 0, 0, image.width - image.width % block, image.height - image.height % block
+    if image.mode == "RGB":
+        rgb = np.array(image.reduce(block, whole))
+        return rgb, np.broadcast_to(np.uint8(255), rgb.shape)
+    over = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    coverage = image.getchannel("A").convert("RGB")
+    return np.array(over.convert("RGB").reduce(block, whole)), np.array(coverage.reduce(block, whole))
 
 
 def pinhole_camera(camera: pycolmap.Camera) -> pycolmap.Camera:
@@ -144,7 +135,3 @@ def _overlaps(source: int, start: float, stop: float, target: int) -> sparse.csr
     corner = np.arange(source)
     share = np.minimum(edges[1:], corner + 1) - np.maximum(edges[:-1], corner)
     return sparse.csr_array((share.clip(0) * target / (stop - start)).astype(np.float32))
-
-
-def _unreadable(path: Path, error: Exception) -> BadDataError:
-    return BadDataError(f"{path} cannot be decoded ({error}); expected a whole image file: fetch it again")

@@ -6,30 +6,29 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import trimesh
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
-from trimesh.visual.material import PBRMaterial
 
 from evalsuite.core.errors import BadDataError, MissingDataError, ShapeError
+from evalsuite.scenes.colours import srgb_from_linear, times
+from evalsuite.scenes.gltf import read_glb
+from evalsuite.scenes.obj import read_obj
+from evalsuite.scenes.parts import Part
 
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_TEXTURE_FOLDERS = (".", "../materials/textures", "../textures", "textures")
 _SPHERE_ITERATIONS = 256
+_WHITE_TEXEL = np.full((1, 1, 3), 255, dtype=np.uint8)
 _Y_UP_FROM_Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
 @dataclass(frozen=True)
 class TexturedMesh:
-    """Triangles with unlit albedo, sRGB: a texture (``uv`` and ``image``) or colours at the vertices.
+    """Triangles with unlit albedo, sRGB: a texture (``uv`` and ``image``), colours at the vertices, or their product.
 
     Attributes:
         uv: texture coordinates, origin at the image's lower left corner (image row = (1 - v) * h), repeating.
         image: texture, 8-bit sRGB.
-        vertex_rgb: colours in [0, 1], interpolated linearly over a triangle.
+        vertex_rgb: colours in [0, 1], interpolated linearly over a triangle; they multiply a texture in linear light.
     """
 
     vertices: Float[np.ndarray, "P 3"]
@@ -39,8 +38,8 @@ class TexturedMesh:
     vertex_rgb: Float[np.ndarray, "P 3"] | None = None
 
     def __post_init__(self) -> None:
-        if (self.uv is None) != (self.image is None) or (self.uv is None) == (self.vertex_rgb is None):
-            raise ShapeError("a mesh has either uv and image or vertex_rgb; give exactly one of the two")
+        if (self.uv is None) != (self.image is None) or (self.uv is None and self.vertex_rgb is None):
+            raise ShapeError("a mesh has uv and image, vertex_rgb, or all three; give uv and image together")
         for name in ("uv", "vertex_rgb"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.vertices):
@@ -50,35 +49,34 @@ class TexturedMesh:
 def load_mesh(path: Path) -> TexturedMesh:
     """Read a mesh in its own axes and units.
 
-    ``.obj``: the texture is looked up by its name in the ``.mtl`` and, where that path is wrong or there is no
-    ``.mtl``, by file name, as ``texture.png`` or as the only image beside the mesh and in ``../materials/textures``,
-    ``../textures`` and ``textures`` (Gazebo Fuel: ``meshes/model.obj``, ``materials/textures/texture.png``).
-    ``.glb``: the base colour texture inside the file. Several materials become one atlas (`packed`); a material
-    without texture becomes a flat colour; a file with colours at its vertices comes back with ``vertex_rgb``,
-    textures of its other parts sampled at their vertices.
+    ``.obj``: see `evalsuite.scenes.obj`; ``.glb``: see `evalsuite.scenes.gltf`. Several materials become one atlas
+    (`packed`); a material without texture becomes a flat colour. Colours at vertices come back as ``vertex_rgb``,
+    rounded to 8 bits as textures are.
 
     Args:
         path: a ``.obj`` or ``.glb`` file.
 
     Raises:
         MissingDataError: the mesh or its texture is not there.
-        BadDataError: a file is there but cannot be read, or holds no triangles.
+        BadDataError: a file is there but cannot be read, holds no triangles, or asks for what is not read here.
     """
     if not path.is_file():
         raise MissingDataError(f"no mesh at {path}; expected a .obj or .glb file: check the path, or unpack it there")
-    try:
-        loaded = trimesh.load_scene(path, process=False)
-        parts = [part for part in loaded.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-    except Exception as error:  # trimesh's readers raise whatever they stumble over
-        raise BadDataError(
-            f"cannot read mesh {path} ({error!r}); expected a whole OBJ or GLB: fetch it anew"
-        ) from error
+    kind = path.suffix.lower()
+    if kind not in (".obj", ".glb"):
+        step = "pack it into one .glb" if kind == ".gltf" else "export it as one of these"
+        raise BadDataError(f"mesh {path} is a {kind or 'file without suffix'}; expected .obj or .glb: {step}")
+    parts = [part for part in (read_obj(path) if kind == ".obj" else read_glb(path)) if len(part.faces)]
     if not parts:
-        raise BadDataError(f"mesh {path} holds no triangles; expected at least one: fetch it anew")
-    if not all(np.isfinite(part.vertices).all() for part in parts):
-        raise BadDataError(f"mesh {path} holds NaN or infinite vertices; expected finite ones: fetch it anew")
-    textures = _mtl_textures(path) if path.suffix.lower() == ".obj" else None
-    meshes = [_coloured(part, path, textures) for part in parts]
+        raise BadDataError(f"mesh {path} holds no triangles; expected at least one: export its surface")
+    for part in parts:
+        if not np.isfinite(part.vertices).all():
+            raise BadDataError(f"mesh {path} holds NaN or infinite vertices; expected finite ones: export it again")
+        if part.uv is not None and not np.isfinite(part.uv).all():
+            raise BadDataError(
+                f"mesh {path} holds NaN or infinite texture coordinates; expected finite ones: export it again"
+            )
+    meshes = [_coloured(part) for part in parts]
     return meshes[0] if len(meshes) == 1 else packed(meshes)
 
 
@@ -86,14 +84,18 @@ def packed(meshes: Sequence[TexturedMesh]) -> TexturedMesh:
     """Several meshes as one, their textures in one atlas without loss of resolution.
 
     The images are stacked, with a border of one repeated pixel; an image whose coordinates leave [0, 1] is tiled
-    as often as they need. If any mesh has vertex colours, all get them, sampled from the textures.
+    as often as they need. If any mesh has vertex colours, all get them: in place of textures if each texture is of one
+    colour, else white where a mesh has none.
     """
     first = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
     vertices = np.concatenate([mesh.vertices for mesh in meshes])
     faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, first, strict=False)])
+    rgb = None
     if any(mesh.vertex_rgb is not None for mesh in meshes):
-        return TexturedMesh(vertices, faces, vertex_rgb=np.concatenate([_vertex_colours(mesh) for mesh in meshes]))
-    tiles = [_tiled(mesh) for mesh in meshes]
+        if all(mesh.image is None or _is_flat(mesh.image) for mesh in meshes):
+            return TexturedMesh(vertices, faces, vertex_rgb=np.concatenate([_vertex_colours(mesh) for mesh in meshes]))
+        rgb = np.concatenate([np.ones_like(m.vertices) if m.vertex_rgb is None else m.vertex_rgb for m in meshes])
+    tiles = [_tiled(_with_texture(mesh)) for mesh in meshes]
     corners, height, width = _shelves([(image.shape[0] + 2, image.shape[1] + 2) for _, image in tiles])
     atlas = np.zeros((height, width, 3), dtype=np.uint8)
     uv = []
@@ -104,7 +106,7 @@ def packed(meshes: Sequence[TexturedMesh]) -> TexturedMesh:
         # v grows upwards from the atlas's last row
         origin = np.array([left + 1, height - (top + 1 + h)])
         uv.append((origin + coordinates * (w, h)) / (width, height))
-    return TexturedMesh(vertices, faces, uv=np.concatenate(uv), image=atlas)
+    return TexturedMesh(vertices, faces, uv=np.concatenate(uv), image=atlas, vertex_rgb=rgb)
 
 
 def sample_texture(image: UInt8[np.ndarray, "h w 3"], uv: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "P 3"]:
@@ -180,11 +182,24 @@ def _shelves(sizes: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], i
     return corners, top + shelf, width
 
 
+def _is_flat(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+    return bool((image == image[0, 0]).all())
+
+
 def _vertex_colours(mesh: TexturedMesh) -> Float[np.ndarray, "P 3"]:
+    """Colours at the vertices of a mesh that has them, or whose texture is of one colour."""
     if mesh.uv is None or mesh.image is None:
         assert mesh.vertex_rgb is not None
         return mesh.vertex_rgb
-    return sample_texture(mesh.image, mesh.uv).astype(np.float64)
+    texels = sample_texture(mesh.image, mesh.uv).astype(np.float64)
+    return texels if mesh.vertex_rgb is None else times(texels, mesh.vertex_rgb)
+
+
+def _with_texture(mesh: TexturedMesh) -> TexturedMesh:
+    """The same with a white texel if it has no texture."""
+    if mesh.image is not None:
+        return mesh
+    return replace(mesh, uv=np.full((len(mesh.vertices), 2), 0.5), image=_WHITE_TEXEL)
 
 
 def _tiled(mesh: TexturedMesh) -> tuple[Float[np.ndarray, "P 2"], UInt8[np.ndarray, "h w 3"]]:
@@ -196,85 +211,15 @@ def _tiled(mesh: TexturedMesh) -> tuple[Float[np.ndarray, "P 2"], UInt8[np.ndarr
     return (mesh.uv - low) / count, np.tile(mesh.image, (count[1], count[0], 1))
 
 
-def _coloured(part: trimesh.Trimesh, path: Path, textures: dict[str, str] | None) -> TexturedMesh:
-    """One part with the colours its file gives it; ``textures`` are those an OBJ's .mtl names."""
-    visual: Any = part.visual
-    vertices, faces = np.asarray(part.vertices), np.asarray(part.faces)
-    if visual.kind in ("vertex", "face"):
-        return TexturedMesh(vertices, faces, vertex_rgb=np.asarray(visual.vertex_colors)[:, :3] / 255)
-    material, uv = getattr(visual, "material", None), getattr(visual, "uv", None)
-    tint = np.ones(3)
-    if material is None and path.suffix.lower() != ".obj":
-        image = None  # glTF's default material is white
-    elif isinstance(material, PBRMaterial):
-        image = None if material.baseColorTexture is None else _pixels(material.baseColorTexture, path)
-        if material.baseColorFactor is not None:
-            tint = _srgb_from_linear(np.asarray(material.baseColorFactor[:3]) / 255)
-    else:
-        image = _obj_texture(path, getattr(material, "name", None), textures)
-        if image is None and material is not None:
-            tint = np.asarray(material.diffuse[:3]) / 255
-    if uv is None and image is not None:
-        raise BadDataError(f"mesh {path} has a texture but no coordinates in it; expected both: export it again")
-    if uv is None or image is None:
-        uv, image = np.full((len(vertices), 2), 0.5), np.full((1, 1, 3), 255, dtype=np.uint8)
-    if (tint < 1).any():
-        image = np.round(image * tint).astype(np.uint8)
-    return TexturedMesh(vertices, faces, uv=np.asarray(uv, dtype=np.float64), image=image)
-
-
-def _srgb_from_linear(linear: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
-    """IEC 61966-2-1; glTF's colour factors are linear."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
-def _pixels(source: Image.Image | Path, path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Decoded 8-bit sRGB of an image file, or of an image inside the file ``path``."""
-    try:
-        if isinstance(source, Image.Image):
-            return np.array(source.convert("RGB"))
-        with Image.open(source) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError on a broken PNG
-        raise BadDataError(
-            f"cannot decode texture {path} ({error}); expected a whole PNG or JPEG: fetch it anew"
-        ) from error
-
-
-def _mtl_textures(path: Path) -> dict[str, str] | None:
-    """Material name to texture name ("" for none) as the OBJ's .mtl says; None if there is no .mtl."""
-    with path.open(errors="replace") as lines:
-        named = next((line.split(maxsplit=1)[1].strip() for line in lines if line.startswith("mtllib ")), None)
-    if named is None or not (path.parent / named).is_file():
-        return None
-    textures, material = {}, ""
-    for line in (path.parent / named).read_text(errors="replace").splitlines():
-        key, _, value = line.strip().partition(" ")
-        if key == "newmtl":
-            material = value.strip()
-            textures[material] = ""
-        elif key == "map_Kd":
-            textures[material] = value.strip()
-    return textures
-
-
-def _obj_texture(
-    path: Path, material: str | None, textures: dict[str, str] | None
-) -> UInt8[np.ndarray, "h w 3"] | None:
-    """Texture of an OBJ's material, None if its .mtl says that it has none."""
-    named = None if textures is None else textures.get(material or "", "")
-    if named == "":
-        return None
-    folders = [path.parent / folder for folder in _TEXTURE_FOLDERS]
-    # a Windows exporter's path is cut to its file name too
-    names = ["texture.png"] if named is None else [named, named.replace("\\", "/").rsplit("/", 1)[-1]]
-    found = [folder / name for name in names for folder in folders if (folder / name).is_file()]
-    for folder in folders:
-        images = [file for file in sorted(folder.glob("*")) if file.suffix.lower() in _IMAGE_SUFFIXES]
-        found += images if len(images) == 1 else []
-    if not found:
-        raise MissingDataError(
-            f"no texture {names[-1]} for mesh {path}; expected it in ../materials/textures or beside the mesh: "
-            "unpack the whole model folder"
-        )
-    return _pixels(found[0], found[0])
+def _coloured(part: Part) -> TexturedMesh:
+    """One part with the colours that its file gives it."""
+    rgb = part.colours
+    if rgb is not None:
+        linear = rgb if part.image is not None else rgb * part.factor
+        rgb = np.round(srgb_from_linear(linear) * 255) / 255
+        if part.image is None:
+            return TexturedMesh(part.vertices, part.faces, vertex_rgb=rgb)
+    uv, image = (np.full((len(part.vertices), 2), 0.5), _WHITE_TEXEL) if part.image is None else (part.uv, part.image)
+    if (part.factor < 1).any():
+        image = np.round(times(image / 255, srgb_from_linear(part.factor)) * 255).astype(np.uint8)
+    return TexturedMesh(part.vertices, part.faces, uv=uv, image=image, vertex_rgb=rgb)

@@ -32,17 +32,19 @@ import trimesh
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
-from trimesh.visual import ColorVisuals, TextureVisuals
+from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from evalsuite.core.conventions import opengl_from_opencv
 from evalsuite.core.errors import BadDataError, ShapeError
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.types import Cameras, Mesh, Points, Scene, SurfaceSamples, Views
+from evalsuite.scenes.colours import linear_from_srgb
 from evalsuite.scenes.meshes import load_mesh
 
 SCHEMA = 2
 _FACTS = "scene.json"
+_COLOURS = "_COLOURS"
 _LIBRARIES = ("embreex", "numpy", "pillow", "pycolmap", "scipy", "torch", "trimesh")
 """What can change a pixel without a change of this package."""
 
@@ -218,7 +220,7 @@ def _write_parts(scene: Scene, folder: Path) -> None:
         colours = _eight_bit(scene.points.rgb, "points.rgb")
         trimesh.PointCloud(scene.points.xyz.numpy(), colours).export(folder / "points.ply")
     if scene.mesh is not None:
-        _coloured(scene.mesh).export(folder / "mesh.glb")
+        _write_mesh(scene.mesh, folder / "mesh.glb")
     if scene.surface is not None:
         _write_surface(scene.surface, folder / "surface.ply")
     _write_json(folder / "transforms.json", document)
@@ -301,15 +303,26 @@ def _read_mesh(path: Path) -> Mesh | None:
     return Mesh(mesh.vertices, mesh.faces, mesh.uv, mesh.image, mesh.vertex_rgb)
 
 
-def _coloured(mesh: Mesh) -> trimesh.Trimesh:
-    """The mesh with the colours that GLB can hold."""
-    visual: TextureVisuals | ColorVisuals | None = None
-    if mesh.uv is not None and mesh.image is not None:
-        material = PBRMaterial(baseColorTexture=Image.fromarray(mesh.image), metallicFactor=0.0, roughnessFactor=1.0)
+def _write_mesh(mesh: Mesh, path: Path) -> None:
+    """Write a GLB with the colours that it can hold: sRGB in the texture, linear float32 at the vertices."""
+    visual = None
+    if mesh.image is not None or mesh.vertex_rgb is not None:
+        texture = None if mesh.image is None else Image.fromarray(mesh.image)
+        material = PBRMaterial(baseColorTexture=texture, metallicFactor=0.0, roughnessFactor=1.0)
         visual = TextureVisuals(uv=mesh.uv, material=material)
-    elif mesh.vertex_rgb is not None:
-        visual = ColorVisuals(vertex_colors=np.round(mesh.vertex_rgb * 255).astype(np.uint8))
-    return trimesh.Trimesh(mesh.vertices, mesh.faces, visual=visual, process=False)
+    solid = trimesh.Trimesh(mesh.vertices, mesh.faces, visual=visual, process=False)
+    if mesh.vertex_rgb is not None:
+        # trimesh writes COLOR_0 in 8 bits, too few for linear colours, but attributes of one's own as they are
+        solid.vertex_attributes[_COLOURS] = linear_from_srgb(mesh.vertex_rgb).astype(np.float32)
+    solid.export(path, tree_postprocessor=_name_colours)
+
+
+def _name_colours(tree: dict[str, Any]) -> None:
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            attributes = primitive["attributes"]
+            if _COLOURS in attributes:
+                attributes["COLOR_0"] = attributes.pop(_COLOURS)
 
 
 def _write_surface(samples: SurfaceSamples, path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evalsuite.core.errors import ShapeError
 from evalsuite.core.types import Cameras, Views
+from evalsuite.scenes.colours import times
 from evalsuite.scenes.meshes import TexturedMesh, sample_texture
 
 Ball = tuple[Float[np.ndarray, "3"], float]
@@ -103,8 +104,14 @@ def _albedo(
     """Colour at barycentric coordinates (1 - u - v, u, v) of faces; sRGB in [0, 1]."""
     corners = mesh.faces[face]
     weights = np.stack([1 - u - v, u, v], axis=1)
-    values = mesh.vertex_rgb if mesh.uv is None else mesh.uv
-    assert values is not None
-    values = values.astype(np.float32)
-    mixed: Float[np.ndarray, "R C"] = sum(weights[:, k, None] * values[corners[:, k]] for k in range(3))
-    return mixed if mesh.image is None else sample_texture(mesh.image, mixed)
+
+    def mixed(values: Float[np.ndarray, "P C"]) -> Float[np.ndarray, "R C"]:
+        single = values.astype(np.float32)
+        between: Float[np.ndarray, "R C"] = sum(weights[:, k, None] * single[corners[:, k]] for k in range(3))
+        return between
+
+    if mesh.uv is None or mesh.image is None:
+        assert mesh.vertex_rgb is not None
+        return mixed(mesh.vertex_rgb)
+    texels = sample_texture(mesh.image, mixed(mesh.uv))
+    return texels if mesh.vertex_rgb is None else times(texels, mixed(mesh.vertex_rgb))

@@ -1,8 +1,11 @@
 """Gaussians to and from the PLY layout of 3DGS (Kerbl et al. 2023), which every splat viewer reads.
 
-Binary little endian, one ``vertex`` element of float32: ``x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2
+Written: binary little endian, one ``vertex`` element of float32: ``x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2
 rot_0..3``. ``f_rest`` is channel-major (all of red, then green, then blue), ``opacity`` a logit, ``scale`` a natural
 logarithm, ``rot`` real part first. Normals are written as zeros and ignored when read.
+
+Read: either byte order, ASCII, any line ends, any order of properties, and elements before ``vertex`` if they hold no
+lists.
 
 A logit and a logarithm cannot hold 0 (nor 1): they are clamped to `LOGIT_LIMIT` and `LOG_SCALE_FLOOR`, far outside
 what a renderer can tell apart, and the clamped values read back as exactly 0 (or 1).
@@ -11,6 +14,8 @@ what a renderer can tell apart, and the clamped values read back as exactly 0 (o
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +32,14 @@ LOG_SCALE_FLOOR = -80.0
 """Scales below e^-80 = 1.8e-35 are stored as that; their square is 0 in float32 anyway."""
 
 DTYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "<i2", "int16": "<i2", "ushort": "<u2",
-    "uint16": "<u2", "int": "<i4", "int32": "<i4", "uint": "<u4", "uint32": "<u4", "float": "<f4", "float32": "<f4",
-    "double": "<f8", "float64": "<f8",
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
+    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
+    "double": "f8", "float64": "f8",
 }  # fmt: skip
 """PLY scalar types by both of their names."""
+
+ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": ""}
+"""Formats of a PLY to numpy's sign of their byte order."""
 
 SH_REST = {0: 1, 9: 4, 24: 9, 45: 16}
 """Number of ``f_rest`` properties to number of SH coefficients per channel (degrees 0 to 3)."""
@@ -83,29 +91,23 @@ def ply_bytes(gaussians: Gaussians) -> int:
 def load_ply(path: Path) -> Gaussians:
     """Read a 3DGS PLY of any SH degree from 0 to 3.
 
-    Properties may come in any order and scalar type; unknown ones, and elements after ``vertex``, are ignored.
+    Properties may come in any order and scalar type; unknown ones, and elements other than ``vertex``, are ignored.
 
     Args:
-        path: a binary little-endian PLY.
+        path: a PLY, binary or ASCII.
 
     Returns:
         Activated float32 Gaussians on the CPU; quaternions as stored, not normalised.
 
     Raises:
         MissingDataError: there is no such file.
-        BadDataError: not a PLY, ASCII or big endian, truncated, without a property of the 3DGS layout, or not finite.
+        BadDataError: not a PLY, truncated, of another layout than 3DGS (a compressed one, say), or not finite.
     """
     if not path.is_file():
         raise MissingDataError(f"no file {path}; expected a 3DGS PLY: check the path, or write it with save_ply")
-    content = path.read_bytes()
-    count, dtype, start = _parse_header(content, path)
-    if len(content) - start < count * dtype.itemsize:
-        raise BadDataError(
-            f"{path} is truncated: {len(content) - start} bytes of vertices, its header promises "
-            f"{count * dtype.itemsize}; copy or write it again"
-        )
-    vertices = np.frombuffer(content, dtype, count, start)
-    rest = _check_properties(dtype, path)
+    header, body = _parse_header(path.read_bytes(), path)
+    rest = _check_properties(header.layout, path)
+    vertices, count = _vertices(header, body, path), header.count
     dc = _columns(vertices, _DC)[:, None]
     sh_rest = _columns(vertices, [f"f_rest_{i}" for i in range(rest)]).reshape(count, 3, rest // 3).transpose(0, 2, 1)
     logit = _columns(vertices, ["opacity"])[:, 0]
@@ -121,7 +123,7 @@ def load_ply(path: Path) -> Gaussians:
         tensors = {name: torch.from_numpy(np.ascontiguousarray(value, np.float32)) for name, value in values.items()}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise BadDataError(f"{path} holds NaN or infinity in {name}; expected finite values: export it again")
+            raise BadDataError(f"{path} holds NaN or infinity in {name}; expected finite values: drop those Gaussians")
     return Gaussians(**tensors)
 
 
@@ -153,33 +155,86 @@ def _columns(vertices: np.ndarray, names: list[str]) -> Float[np.ndarray, "N C"]
     return columns
 
 
-def _parse_header(content: bytes, path: Path) -> tuple[int, np.dtype, int]:
-    """Vertex count, vertex layout and where the vertices start."""
-    end = content.find(b"end_header\n")
-    if not content.startswith(b"ply\n") or end < 0:
-        raise BadDataError(f"{path} has no PLY header; expected a binary 3DGS PLY: check that it is the right file")
-    words = [line.split() for line in content[:end].decode("ascii", "replace").splitlines()[1:]]
+@dataclass(frozen=True)
+class _Header:
+    """Where the vertices of a PLY are: ``skip`` is in bytes, or in lines if it is ``ascii``."""
+
+    ascii: bool
+    count: int
+    layout: np.dtype
+    skip: int
+
+
+def _parse_header(content: bytes, path: Path) -> tuple[_Header, bytes]:
+    """What the header says of the vertices, and the bytes after it."""
+    newline = next((end for end in (b"\r\n", b"\n", b"\r") if content.startswith(b"ply" + end)), None)
+    head, found, body = content.partition(b"end_header" + (newline or b""))
+    if newline is None or not found:
+        raise BadDataError(f"{path} has no PLY header; expected a 3DGS PLY: check that it is the right, whole file")
+    words = [line.split() for line in head.decode("ascii", "replace").splitlines()[1:]]
     words = [line for line in words if line and line[0] not in ("comment", "obj_info")]
-    if not words or words[0][:2] != ["format", "binary_little_endian"]:
-        found = " ".join(words[0]) if words else "no format line"
-        raise BadDataError(f"{path} says {found!r}; expected format binary_little_endian: convert it to binary")
-    elements = [i for i, line in enumerate(words) if line[0] == "element"]
+    if not words or words[0][0] != "format" or words[0][1:2] == [] or words[0][1] not in ORDERS:
+        said = " ".join(words[0]) if words else "no format line"
+        raise BadDataError(f"{path} says {said!r}; expected format {' or '.join(ORDERS)}: export it again")
+    kind = words[0][1]
     try:
-        name, count = words[elements[0]][1], int(words[elements[0]][2])
-        stop = elements[1] if len(elements) > 1 else len(words)
-        layout = np.dtype([(line[2], DTYPES[line[1]]) for line in words[elements[0] + 1 : stop]])
+        return _vertex_element(words[1:], kind, path), body
     except (IndexError, KeyError, ValueError) as error:
         raise BadDataError(
-            f"{path} has a malformed PLY header ({error}); expected scalar vertices: export it"
+            f"{path} has a malformed PLY header ({error}); expected scalar vertices: export it again"
         ) from None
-    if name != "vertex" or count < 0:
-        raise BadDataError(f"{path} starts with {count} x {name!r}; expected the vertex element first: export it again")
-    return count, layout, end + len(b"end_header\n")
+
+
+def _vertex_element(words: list[list[str]], kind: str, path: Path) -> _Header:
+    """The vertex element, and the length of those before it."""
+    starts = [i for i, line in enumerate(words) if line[0] == "element"]
+    skip = 0
+    for start, stop in pairwise([*starts, len(words)]):
+        name, count = words[start][1], int(words[start][2])
+        properties = words[start + 1 : stop]
+        if any(line[1] == "list" for line in properties):
+            reason = f"a list in its {name} element, at or before the vertices"
+            raise BadDataError(f"{path} holds {reason}; expected scalar vertices first: export it as a 3DGS PLY")
+        layout = np.dtype([(line[2], ORDERS[kind] + DTYPES[line[1]]) for line in properties])
+        if count < 0:
+            raise ValueError(f"{count} x {name}")
+        if name == "vertex":
+            return _Header(kind == "ascii", count, layout, skip)
+        skip += count * (1 if kind == "ascii" else layout.itemsize)
+    found = ", ".join(words[start][1] for start in starts) or "none"
+    raise BadDataError(f"{path} has no vertex element (found: {found}); expected one of Gaussians: export it again")
+
+
+def _vertices(header: _Header, body: bytes, path: Path) -> np.ndarray:
+    """Structured array of the vertices."""
+    if not header.ascii:
+        wanted = header.count * header.layout.itemsize
+        if len(body) - header.skip < wanted:
+            raise BadDataError(
+                f"{path} is truncated: {max(len(body) - header.skip, 0)} bytes of vertices, its header promises "
+                f"{wanted}; expected all of them: copy or write it again"
+            )
+        return np.frombuffer(body, header.layout, header.count, header.skip)
+    lines = [line.split() for line in body.splitlines()[header.skip :]][: header.count]
+    if len(lines) < header.count:
+        raise BadDataError(
+            f"{path} is truncated: {len(lines)} lines of vertices, its header promises {header.count}; "
+            "expected all of them: copy or write it again"
+        )
+    try:
+        return np.array([tuple(map(float, line)) for line in lines], header.layout)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BadDataError(
+            f"{path} has a line that does not fit its header ({error}); expected {len(header.layout.names or ())} "
+            "numbers in each: copy or write it again"
+        ) from None
 
 
 def _check_properties(dtype: np.dtype, path: Path) -> int:
     """Count the ``f_rest`` properties, once all that 3DGS needs are there."""
     names = set(dtype.names or ())
+    if any(name.startswith("packed_") for name in names):
+        raise BadDataError(f"{path} is a compressed PLY; expected the 3DGS properties: export it uncompressed")
     missing = [name for name in (*_XYZ, *_DC, "opacity", *_SCALE, *_ROT) if name not in names]
     rest = sum(name.startswith("f_rest_") for name in names)
     if rest not in SH_REST:

@@ -244,9 +244,14 @@ def _empty_glb(root: Path) -> Path:
 
 MESHES: list[tuple[str, Callable[[Path], Path], type[EvalsuiteError], str]] = [
     ("OBJ gone", lambda r: r / "model.obj", MissingDataError, r"no mesh at .*model\.obj"),
-    ("OBJ without texture", lambda r: _obj(r, texture=False), MissingDataError, r"no texture texture\.png for mesh"),
+    (
+        "OBJ without texture",
+        lambda r: _obj(r, texture=False),
+        MissingDataError,
+        r"no texture\.png, nor a single image",
+    ),
     ("OBJ without coordinates", lambda r: _obj(r, re.sub(r"vt.*\n|/\d", "", OBJ)), BadDataError, "no coordinates"),
-    ("OBJ texture cut", _cut_texture, BadDataError, r"cannot decode texture .*texture\.png"),
+    ("OBJ texture cut", _cut_texture, BadDataError, r"texture .*texture\.png cannot be decoded"),
     ("OBJ empty", lambda r: _obj(r, ""), BadDataError, r"model\.obj"),
     ("OBJ of points", lambda r: _obj(r, OBJ.split("f ")[0]), BadDataError, r"model\.obj"),
     ("OBJ NaN", lambda r: _obj(r, OBJ.replace("v 1 0 0", "v nan 0 0")), BadDataError, "NaN or infinite vertices"),

@@ -56,7 +56,7 @@ def _corners(mesh: TexturedMesh) -> Float[np.ndarray, "4 3"]:
         ("newmtl skin\nmap_Kd texture.png\n", "materials/textures/texture.png"),
         ("newmtl skin\nmap_Kd ../materials/textures/texture.png\n", "materials/textures/texture.png"),
         ("newmtl skin\nmap_Kd C:\\scans\\skin.png\n", "textures/skin.png"),
-        ("newmtl skin\nmap_Kd skin.png\n", "meshes/textures/other.png"),
+        ("newmtl skin\nmap_Kd skin.png\n", "meshes/textures/Skin.PNG"),
     ],
 )
 def test_texture_is_found_in_the_usual_places(tmp_path: Path, mtl: str | None, texture: str) -> None:
@@ -77,7 +77,10 @@ def test_missing_files_are_missing_data(tmp_path: Path) -> None:
         load_mesh(tmp_path / "nowhere.glb")
     path = _fuel(tmp_path)
     (tmp_path / "thing/materials/textures/texture.png").unlink()
-    with pytest.raises(MissingDataError, match=r"no texture texture\.png for mesh .*model\.obj"):
+    with pytest.raises(
+        MissingDataError,
+        match=r"no texture\.png, .* for mesh .*model\.obj \(model\.mtl is not there",
+    ):
         load_mesh(path)
 
 
@@ -91,6 +94,7 @@ def test_broken_files_are_bad_data(tmp_path: Path) -> None:
     path.write_text("# nothing\n")
     with pytest.raises(BadDataError, match=r"model\.obj"):
         load_mesh(path)
+    _image(texture)
     path.write_text(OBJ.replace("v 1 1 0", "v nan 1 0") + "f 1/1 2/2 3/3\n")
     with pytest.raises(BadDataError, match=r"model\.obj holds NaN"):
         load_mesh(path)
@@ -121,12 +125,12 @@ def test_glb_factors_are_linear(tmp_path: Path) -> None:
     np.testing.assert_allclose(image.reshape(3), [128, 255, 0], atol=1)
 
 
-def test_vertex_colours_are_kept(tmp_path: Path) -> None:
-    rgb = np.array([[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 255, 255], [9, 9, 9, 255]], dtype=np.uint8)
-    trimesh.Trimesh(QUAD, FACES, vertex_colors=rgb, process=False).export(tmp_path / "painted.glb")
-    mesh = load_mesh(tmp_path / "painted.glb")
-    assert mesh.vertex_rgb is not None
-    np.testing.assert_allclose(mesh.vertex_rgb, rgb[:, :3] / 255)
+@pytest.mark.parametrize("suffix", ["gltf", "ply", "GLTF", ""])
+def test_other_kinds_of_files_are_refused_by_name(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"mesh.{suffix}".rstrip(".")
+    path.write_text("{}")
+    with pytest.raises(BadDataError, match=r"expected \.obj or \.glb: (pack it|export it)"):
+        load_mesh(path)
 
 
 def test_materials_of_an_obj_share_one_atlas(tmp_path: Path) -> None:
@@ -181,6 +185,19 @@ def test_packing_with_vertex_colours_samples_textures() -> None:
     np.testing.assert_allclose(both.vertex_rgb, np.repeat([[0.25], [0.2]], 4, axis=0) * np.ones(3), atol=1e-6)
 
 
+def test_packing_keeps_a_texture_beside_vertex_colours() -> None:
+    painted = TexturedMesh(QUAD, FACES, vertex_rgb=np.full((4, 3), 0.25))
+    textured = TexturedMesh(QUAD, FACES, uv=UV, image=COLOURS)
+    both = packed([painted, textured])
+    assert both.vertex_rgb is not None
+    assert both.uv is not None
+    assert both.image is not None
+    np.testing.assert_array_equal(both.vertex_rgb, np.repeat([[0.25], [1.0]], 4, axis=0) * np.ones(3))
+    np.testing.assert_allclose(sample_texture(both.image, both.uv[:4]), 1)
+    inner = TexturedMesh(QUAD, FACES, uv=both.uv[4:], image=both.image)
+    np.testing.assert_allclose(_corners(inner), COLOURS[[1, 1, 0, 0], [0, 1, 1, 0]] / 255, atol=1e-3)
+
+
 CLOUDS = hnp.arrays(np.float64, (9, 3), elements=st.floats(-50, 50)).filter(lambda x: np.ptp(x, axis=0).max() > 1e-3)
 
 
@@ -220,9 +237,10 @@ def test_normalised_refuses_a_point() -> None:
 
 
 def test_colour_is_texture_or_vertices() -> None:
-    with pytest.raises(ShapeError, match="exactly one"):
-        TexturedMesh(QUAD, FACES, uv=UV, image=COLOURS, vertex_rgb=np.zeros((4, 3)))
-    with pytest.raises(ShapeError, match="exactly one"):
+    TexturedMesh(QUAD, FACES, uv=UV, image=COLOURS, vertex_rgb=np.zeros((4, 3)))
+    with pytest.raises(ShapeError, match="uv and image together"):
+        TexturedMesh(QUAD, FACES)
+    with pytest.raises(ShapeError, match="uv and image together"):
         TexturedMesh(QUAD, FACES, uv=UV)
 
 

@@ -90,16 +90,17 @@ def test_what_is_read_is_what_was_written(name: str, tmp_path: Path, request: py
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("colour", ["repeating texture", "vertices", "none"])
+@pytest.mark.parametrize("colour", ["repeating texture", "vertices", "texture and vertices", "none"])
 def test_every_kind_of_colour_survives(colour: str, castle: Scene, tmp_path: Path) -> None:
     assert castle.mesh is not None
     plain = TexturedMesh(
         castle.mesh.vertices, castle.mesh.faces, vertex_rgb=np.random.default_rng(0).random(castle.mesh.vertices.shape)
     )
-    if colour == "repeating texture":
+    if "texture" in colour:
         uv = np.random.default_rng(0).normal(0, 3, (len(plain.vertices), 2))
         image = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
-        scene = object_scene("toy.castle", "blocky", replace(plain, vertex_rgb=None, uv=uv, image=image), TINY)
+        rgb = plain.vertex_rgb if "vertices" in colour else None
+        scene = object_scene("toy.castle", "blocky", replace(plain, vertex_rgb=rgb, uv=uv, image=image), TINY)
     elif colour == "vertices":
         scene = object_scene("toy.castle", "blocky", plain, TINY)
     else:
@@ -111,6 +112,20 @@ def test_every_kind_of_colour_survives(colour: str, castle: Scene, tmp_path: Pat
         assert same(Mesh(read.mesh.vertices, read.mesh.faces), scene.mesh)
     else:
         assert same(read, scene)
+
+
+def test_other_programs_see_the_colours_at_vertices(castle: Scene, tmp_path: Path) -> None:
+    """COLOR_0 of a GLB is linear: sRGB 188 is 0.5029."""
+    assert castle.mesh is not None
+    grey = Mesh(castle.mesh.vertices, castle.mesh.faces, vertex_rgb=np.full(castle.mesh.vertices.shape, 188 / 255))
+    write_scene(replace(castle, mesh=grey), ORIGIN, tmp_path / "a")
+    content = (tmp_path / "a/mesh.glb").read_bytes()
+    length = int.from_bytes(content[12:16], "little")
+    tree = json.loads(content[20 : 20 + length])
+    accessor = tree["accessors"][tree["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
+    assert (accessor["componentType"], accessor["type"]) == (5126, "VEC3")
+    start = 28 + length + tree["bufferViews"][accessor["bufferView"]].get("byteOffset", 0)
+    np.testing.assert_allclose(np.frombuffer(content, "<f4", 3 * accessor["count"], start), 0.50289, atol=1e-5)
 
 
 def test_a_capture_without_points_and_one_with_zero_differ(photographs: Scene, tmp_path: Path) -> None:
