@@ -43,6 +43,7 @@ from evalsuite.gates.approval import (
 )
 from evalsuite.gates.golden import Comparison, GoldenStore
 from evalsuite.gates.paired import MIN_PAIRS, judge_pairs, metric_differences
+from evalsuite.gates.peaks import memory_of, memory_path, read_memory, write_memory
 from evalsuite.gates.timing import golden_of, read_timing, timing_path, write_timing
 from evalsuite.metrics.spec import ENGINE
 from evalsuite.models.lgm.card import export
@@ -104,9 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument(
         "--new-machine", action="store_true", help="this machine takes the place of the one the goldens came from"
     )
-    approval.add_argument(
-        "--timing", action="store_true", help="also declare this machine: its speed and memory become goldens"
-    )
+    approval.add_argument("--timing", action="store_true", help="also declare this machine: its speed becomes a golden")
     report = command("report", _report, "print the tables and write the page from records")
     report.add_argument("--numbers", type=Path, help="folder for means and Pareto curve, in files that DVC shows")
     preparation = commands.add_parser("prepare", help="bring every scene of a suite into its prepared form")
@@ -294,12 +293,14 @@ def _approve(options: argparse.Namespace) -> int:
         print(_line(comparison))
     for case in pruned:
         print(f"{'pruned':12} {case}")
+    runs = [
+        [record for case in expected if (record := source.read(f"{case}{seed}")) is not None]
+        for source, seed in ((store, ""), *((repeats.records, f"-s{seed}") for seed in options.seeds))
+    ]
+    memory = memory_path(options.golden, suite.name, device)
+    write_memory(memory, memory_of(runs, read_memory(memory)))
     if options.timing:
         path = timing_path(options.golden, suite.name, device)
-        runs = [
-            [record for case in expected if (record := source.read(f"{case}{seed}")) is not None]
-            for source, seed in ((store, ""), *((repeats.records, f"-s{seed}") for seed in options.seeds))
-        ]
         write_timing(path, golden_of(runs, read_timing(path)))
     if changed or pruned:
         goldens.write_machine(fingerprint())
