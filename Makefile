@@ -1,14 +1,16 @@
 # make ablation   the embedded study on this machine's CPU: table, records, page
 # make test       lint, types, unit tests, and the embedded study as a gate
+# make speed      is HEAD slower than where it left BASE (default: origin/main)?
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
+BASE ?= origin/main
 
 # processes of a study import everything anew: that takes three times as long without bytecode
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: environment ablation test lint unit gate gate-gpu noise noise-gpu lock clean
+.PHONY: environment ablation test lint unit gate gate-gpu speed noise noise-gpu lock clean
 
 environment: $(VENV)/.installed
 
@@ -33,12 +35,21 @@ lint: environment
 unit: environment
 	$(BIN)/pytest tests --ignore tests/ablation --quiet --numprocesses auto --dist worksteal
 
-gate: ablation
+# the gates name all they run: PYTEST_ADDOPTS could narrow it, and gains beyond tolerance are to be approved
+gate: environment
+	mkdir -p out
+	PYTEST_ADDOPTS= $(BIN)/pytest tests/ablation --suite smoke --require-approved --quiet \
+		--benchmark-json out/benchmark.json --junitxml out/junit.xml
 
 # the GPU runner's half: a test that was skipped there is a failure
 gate-gpu: environment
 	mkdir -p out
-	$(BIN)/pytest tests -m gpu --require-gpu --quiet --benchmark-json out/benchmark.json --junitxml out/junit.xml
+	PYTEST_ADDOPTS= $(BIN)/pytest tests -m gpu --require-gpu --suite scan --require-approved --quiet \
+		--benchmark-json out/benchmark.json --junitxml out/junit.xml
+
+# both in turns on this machine, which needs no goldens; fails if HEAD is slower
+speed: environment
+	base=$$(git merge-base $(BASE) HEAD) && $(BIN)/evalsuite compare $$base HEAD
 
 # the optimised arms with two more seeds, for `evalsuite approve --seeds 1 2`
 noise: environment

@@ -43,6 +43,7 @@ from evalsuite.gates.approval import (
 from evalsuite.gates.claims import Claim, load_claims
 from evalsuite.gates.golden import Comparison, GoldenStore
 from evalsuite.gates.paired import MIN_PAIRS, judge_pairs, metric_differences
+from evalsuite.gates.peaks import memory_of, memory_path, read_memory, write_memory
 from evalsuite.gates.seal import edits, seal
 from evalsuite.gates.timing import golden_of, read_timing, timing_path, write_timing
 from evalsuite.metrics.spec import ENGINE
@@ -111,9 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument(
         "--new-machine", action="store_true", help="this machine takes the place of the one the goldens came from"
     )
-    approval.add_argument(
-        "--timing", action="store_true", help="also declare this machine: its speed and memory become goldens"
-    )
+    approval.add_argument("--timing", action="store_true", help="also declare this machine: its speed becomes a golden")
     difference = command("diff", _diff, "show what moved against the goldens; judges and writes nothing")
     difference.add_argument("--golden", default="golden", type=Path, help="folder of goldens (default: golden)")
     difference.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the records (default: cpu)")
@@ -309,12 +308,14 @@ def _approve(options: argparse.Namespace) -> int:
         print(_line(comparison))
     for case in pruned:
         print(f"{'pruned':12} {case}")
+    runs = [
+        [record for case in expected if (record := source.read(f"{case}{seed}")) is not None]
+        for source, seed in ((store, ""), *((repeats.records, f"-s{seed}") for seed in options.seeds))
+    ]
+    memory = memory_path(options.golden, suite.name, device)
+    write_memory(memory, memory_of(runs, read_memory(memory)))
     if options.timing:
         path = timing_path(options.golden, suite.name, device)
-        runs = [
-            [record for case in expected if (record := source.read(f"{case}{seed}")) is not None]
-            for source, seed in ((store, ""), *((repeats.records, f"-s{seed}") for seed in options.seeds))
-        ]
         write_timing(path, golden_of(runs, read_timing(path)))
     seal(goldens, claims)
     if changed or pruned or by_hand:

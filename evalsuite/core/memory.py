@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -15,20 +16,23 @@ _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 """glibc's; other C libraries have no such thing."""
 
 
-def reset_peak() -> None:
-    """Start a new stretch. Where the kernel cannot forget the host's peak, it stays that of the whole process.
+def reset_peak() -> int | None:
+    """Start a new stretch; returns the resident bytes it starts from, None where the kernel cannot forget a peak.
 
-    What was freed before goes back to the system first, as far as the C library can: a peak should not tell what ran
-    earlier in the process.
+    There the host's peak stays that of the whole process. What was freed before goes back to the system first, cycles
+    that wait for Python's collector included: a peak should not tell what ran earlier in the process.
     """
     if _on_device():
         torch.cuda.reset_peak_memory_stats()
+    gc.collect()
     if _TRIM is not None:
         _TRIM(0)
     try:
         _CLEAR.write_text("5")  # resets VmHWM (man 5 proc)
+        peaked = _status("VmHWM")
     except OSError:
-        return
+        return None
+    return _status("VmRSS") if peaked else None
 
 
 def peak_bytes() -> int:
@@ -44,11 +48,16 @@ def device_peak_bytes() -> int:
 def host_peak_bytes() -> int:
     """Peak of the process's resident memory since `reset_peak`, libraries and everything loaded before included."""
     try:
-        lines = _STATUS.read_text().splitlines()
+        peak = _status("VmHWM")
     except OSError:
-        return _whole_process_peak()
-    peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
-    return peaks[0] if peaks else _whole_process_peak()
+        peak = None
+    return peak or _whole_process_peak()
+
+
+def _status(name: str) -> int | None:
+    """Bytes that the kernel counts under a name, None if it does not."""
+    found = [line.split()[1] for line in _STATUS.read_text().splitlines() if line.startswith(f"{name}:")]
+    return int(found[0]) * 1024 if found else None
 
 
 def _on_device() -> bool:

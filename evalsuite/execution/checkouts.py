@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalsuite.core.errors import OptionError
+from evalsuite.core.errors import NotComparableError, OptionError
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
 
@@ -74,9 +74,16 @@ def laps(
 
     Raises:
         OptionError: a lap failed; the message ends with its last line.
+        NotComparableError: the sides follow different protocols; said after the warm lap, before any time is spent.
     """
-    for side in (base, head):
-        _lap(side, _WARM, scratch / "warm", device)  # compiles kernels into the checkout's cache
+    # warm: compiles kernels into the checkout's cache
+    warm = [_lap(side, _WARM, scratch / f"warm-{place}", device) for place, side in enumerate((base, head))]
+    protocols = [" and ".join(sorted({record.protocol_hash for record in lap})) for lap in warm]
+    if protocols[0] != protocols[1]:
+        raise NotComparableError(
+            f"{base.name} follows protocol {protocols[0]}, {head.name} {protocols[1]}, expected one: their work "
+            "differs, not their speed; a change of protocol is judged by new goldens (evalsuite approve)"
+        )
     for pair in range(pairs):
         order = (base, head) if pair % 2 == 0 else (head, base)
         found = [_lap(side, LAP, scratch / f"lap-{pair}-{place}", device) for place, side in enumerate(order)]

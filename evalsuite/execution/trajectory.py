@@ -71,12 +71,14 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
         anchor = Anchor(device)
         anchor.sample()
         host = on_device = 0
-        reset_peak()
+        base = reset_peak()
         for checkpoint in _checkpoints(arm, scene, trajectory, settings, clock):
             host, on_device = max(host, host_peak_bytes()), max(on_device, device_peak_bytes())
-            record = replace(pending[checkpoint.steps], peak_host_bytes=host, peak_device_bytes=on_device)
+            record = replace(pending[checkpoint.steps], base_host_bytes=base, peak_host_bytes=host)
             anchor.sample()
-            record = replace(record, anchor_seconds=anchor.seconds, anchor_share=anchor.share)
+            record = replace(
+                record, peak_device_bytes=on_device, anchor_seconds=anchor.seconds, anchor_share=anchor.share
+            )
             evaluated, surface = _evaluated(record, checkpoint, scene, suite, store)
             store.write(evaluated)
             if checkpoint.steps == trajectory.steps[-1]:

@@ -16,9 +16,11 @@ from evalsuite.execution.probes import PROBE_CASES, probe
 from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection
 from evalsuite.gates.claims import Claim, ClaimResult, judge
+from evalsuite.gates.costs import CostResult
 from evalsuite.gates.golden import Comparison, Golden, GoldenStore, compare
 from evalsuite.gates.means import Mean, means
-from evalsuite.gates.timing import TimingResult, judge_timing, read_timing, timing_path
+from evalsuite.gates.peaks import judge_memory, memory_path, read_memory
+from evalsuite.gates.timing import judge_timing, read_timing, timing_path
 from evalsuite.metrics.spec import ENGINE
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
@@ -138,10 +140,14 @@ class Study:
         compared = [c for c in self.comparisons() if c.changes and c.case not in self.probes]
         return means(compared, {c.case: golden for c in compared if (golden := self.golden(c.case)) is not None})
 
-    def timing(self) -> tuple[TimingResult, ...]:
-        """Judge speed and memory of the records against those of the declared machine."""
-        path = timing_path(self.settings.golden, self.selection.suite.name, device_class(self.settings.device))
-        return judge_timing(self.records(), read_timing(path))
+    def timing(self) -> tuple[CostResult, ...]:
+        """Judge memory of the records on any machine, and their speed on the declared one."""
+        where = device_class(self.settings.device)
+        place, records = (self.settings.golden, self.selection.suite.name, where), self.records()
+        return (
+            *judge_memory(records, read_memory(memory_path(*place))),
+            *judge_timing(records, read_timing(timing_path(*place))),
+        )
 
     def judge(self, claim: Claim) -> ClaimResult:
         """Test a claim, and remember what it came to."""

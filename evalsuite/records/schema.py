@@ -44,7 +44,7 @@ def _part_the_memory(tree: dict[str, Any]) -> dict[str, Any]:
 
 def _name_the_scene(tree: dict[str, Any]) -> dict[str, Any]:
     """Schema 3 said of a scene no more than its name, and of libraries no more than their numbers."""
-    return {**tree, "scene_hash": "", "scene_source": "", "libraries": {}, "schema": 4}
+    return {**tree, "scene_hash": "", "scene_source": "", "libraries": {}, "base_host_bytes": None, "schema": 4}
 
 
 _UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -92,6 +92,8 @@ class Record:
         gaussians, asset_bytes: size of the result: primitives, and bytes of the exported PLY.
         peak_host_bytes: peak resident memory of the process while the arm worked, up to this checkpoint, all that the
             process had loaded before included; None if not measured.
+        base_host_bytes: resident memory of the process when the arm began, garbage collected and freed memory returned:
+            the peak less this is the arm's own; None where the kernel cannot forget an earlier peak.
         peak_device_bytes: peak device memory that torch allocated meanwhile; 0 on CPU, None if not measured.
         frames_per_second: held-out frames rendered one at a time, 1 / median seconds of a frame, warm, with nothing but
             the rendering in the clock; None if not measured.
@@ -127,6 +129,7 @@ class Record:
     gaussians: int = 0
     asset_bytes: int = 0
     peak_host_bytes: int | None = None
+    base_host_bytes: int | None = None
     peak_device_bytes: int | None = None
     frames_per_second: float | None = None
     frame_px: tuple[int, int] | None = None

@@ -50,11 +50,35 @@ def test_a_reset_forgets_the_peak(peaks: list[int]) -> None:
     assert after - forgotten >= 60 * MIB
 
 
+_GARBAGE = """
+import gc
+import numpy as np
+from evalsuite.core.memory import host_peak_bytes, reset_peak
+gc.disable()
+reset_peak()  # what the first call itself loads
+empty = reset_peak()
+cycle = [np.ones(64 * 2**20, np.uint8)]
+cycle.append(cycle)
+held = reset_peak()
+del cycle
+print(empty, held, reset_peak(), host_peak_bytes())
+"""
+
+
+@pytest.mark.skipif(not RESETS, reason="the kernel has no writable /proc/self/clear_refs")
+def test_a_stretch_starts_from_what_is_held_and_not_from_garbage() -> None:
+    done = subprocess.run([sys.executable, "-c", _GARBAGE], capture_output=True, text=True, check=True)
+    empty, held, dropped, peak = (int(number) for number in done.stdout.split())
+    assert held - empty == pytest.approx(64 * MIB, abs=4 * MIB)
+    assert abs(dropped - empty) < 4 * MIB, "a cycle that waits for the collector is not held"
+    assert peak == pytest.approx(dropped, abs=4 * MIB)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kibibytes on Linux only")
 def test_without_proc_the_peak_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "_CLEAR", tmp_path / "none" / "clear_refs")
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "none" / "status")
-    reset_peak()
+    assert reset_peak() is None, "a peak that cannot be forgotten says nothing of a stretch"
     assert peak_bytes() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -63,6 +87,7 @@ def test_a_status_without_a_peak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     """Sandboxed kernels (gVisor) have the file but not its line."""
     (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t   100 kB\n")
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
+    assert reset_peak() is None
     assert peak_bytes() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from evalsuite.core.errors import OptionError
+from evalsuite.core.errors import NotComparableError, OptionError
 from evalsuite.execution import checkouts
 from evalsuite.execution.checkouts import Checkout, checkout, laps
+from evalsuite.gates.paired import MIN_PAIRS, judge_pairs
+from evalsuite.records.schema import SCHEMA, Record
+
+RECORD = Record(
+    *(
+        "smoke.blob/c-capture-n200",
+        "smoke.blob",
+        "compact",
+        "c",
+        "capture",
+        200,
+        0,
+        "smoke",
+        "object-128",
+        "0123456789ab",
+    )
+)
+
+WRITER = """import pathlib, sys
+if "--out" in sys.argv:
+    path = pathlib.Path(sys.argv[sys.argv.index("--out") + 1], "records/smoke/smoke.blob/c-capture-n200.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('''{text}''')
+"""
 
 CLI = """import sys
 print("this is a small evalsuite")
@@ -123,19 +150,49 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the sides, as their processes would start."""
     started: list[str] = []
 
-    def lap(side: Checkout, arguments: Sequence[str], out: Path, device: str) -> list[str]:
+    def lap(side: Checkout, arguments: Sequence[str], out: Path, device: str) -> list[Record]:
         started.append(side.name if "c" in arguments else f"warm {side.name}")
-        return [side.name]
+        return [replace(RECORD, git={"commit": side.name}, protocol_hash=side.commit)]
 
     monkeypatch.setattr(checkouts, "_lap", lap)
     return started
 
 
 def test_laps_alternate_after_a_warm_one_and_stay_in_pairs(order: list[str], scratch: Path) -> None:
-    base, head = (Checkout(name, scratch, scratch, "") for name in "AB")
-    found = list(laps(base, head, 3, scratch))
+    base, head = (Checkout(name, scratch, scratch, "p") for name in "AB")
+    found = [tuple([r.git["commit"] for r in side] for side in pair) for pair in laps(base, head, 3, scratch)]
     assert order == ["warm A", "warm B", "A", "B", "B", "A", "A", "B"]
     assert found == [(["A"], ["B"])] * 3
+
+
+def test_other_protocols_are_refused_before_any_time_is_spent(order: list[str], scratch: Path) -> None:
+    base, head = (Checkout(name, scratch, scratch, f"protocol-{name}") for name in "AB")
+    with pytest.raises(NotComparableError, match="A follows protocol protocol-A, B protocol-B, expected one") as caught:
+        next(laps(base, head, 12, scratch))
+    assert "\n" not in str(caught.value)
+    assert order == ["warm A", "warm B"]
+
+
+def of_schema_2(record: Record) -> dict[str, Any]:
+    """The record as the code of that time wrote it."""
+    younger = ("base_host_bytes", "peak_host_bytes", "peak_device_bytes", "frames_per_second", "frame_px")
+    tree = {name: value for name, value in asdict(record).items() if name not in younger}
+    del tree["anchor_seconds"], tree["anchor_share"]
+    return {**tree, "schema": 2, "peak_bytes": 700}
+
+
+def test_a_base_of_an_older_schema_is_compared_by_what_both_measure(repository: Path, scratch: Path) -> None:
+    """Each side writes with its own code; this one reads both: frames, which the base did not time, are left out."""
+    new = replace(RECORD, seconds={"optimise": 4.0}, frames_per_second=100.0)
+    for name, tree in (("old", of_schema_2(replace(new, seconds={"optimise": 2.0}))), ("new", asdict(new))):
+        (repository / "evalsuite/cli.py").write_text(WRITER.format(text=json.dumps(tree)))
+        git(repository, "commit", "--quiet", "--all", "--message", name)
+        git(repository, "tag", name)
+    with checkout("old", scratch) as base, checkout("new", scratch) as head:
+        (pair,) = laps(base, head, 1, scratch)
+    assert [side[0].schema for side in pair] == [SCHEMA, SCHEMA]
+    (found,) = judge_pairs([pair] * MIN_PAIRS, 0.05)
+    assert (found.quantity, found.verdict, found.ratio) == ("optimise", "slower", pytest.approx(2.0))
 
 
 def test_a_lap_that_fails_ends_with_its_last_line(repository: Path, scratch: Path) -> None:

@@ -25,7 +25,7 @@ print(torch.get_num_threads(), numba.get_num_threads())
 
 MEASURED = {
     "seconds": {},
-    **dict.fromkeys(("peak_host_bytes", "frames_per_second", "anchor_seconds", "anchor_share")),
+    **dict.fromkeys(("peak_host_bytes", "base_host_bytes", "frames_per_second", "anchor_seconds", "anchor_share")),
 }
 """Fields that differ from run to run."""
 

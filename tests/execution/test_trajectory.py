@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -81,6 +82,9 @@ def test_every_checkpoint_becomes_a_record(store: RecordStore) -> None:
     assert last.peak_host_bytes is not None
     assert first.peak_host_bytes is not None
     assert last.peak_host_bytes >= first.peak_host_bytes > 2**20
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        assert first.base_host_bytes is not None
+        assert first.base_host_bytes == last.base_host_bytes <= first.peak_host_bytes
     assert last.peak_device_bytes == 0
     assert last.frame_px == (32, 32)
     assert last.frames_per_second is not None

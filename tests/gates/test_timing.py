@@ -1,4 +1,4 @@
-"""Verdicts on speed and memory: a slower program is found, a busy machine is not taken for one."""
+"""Verdicts on speed: a slower program is found, a busy machine is not taken for one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from made_up import record
 
 from evalsuite.core.errors import NotComparableError, OptionError, SchemaError
+from evalsuite.gates.costs import CostResult
 from evalsuite.gates.timing import (
     TimingGolden,
-    TimingResult,
-    costs,
     golden_of,
     judge_timing,
     read_timing,
+    times,
     timing_path,
     write_timing,
 )
@@ -30,7 +30,6 @@ from evalsuite.records.schema import Record
 
 SCENES = tuple(f"smoke.{name}" for name in ("blob", "castle", "chair", "creature", "truck", "wheel"))
 MACHINE = {"cpu": "Testium 9", "cores": 2, "gpu": None, "threads": 1, "python": "3.11.7"}
-GB = 1_000_000_000
 
 
 def case(scene: str, seconds: float, seed: int = 0, **fields: Any) -> Record:
@@ -41,8 +40,6 @@ def case(scene: str, seconds: float, seed: int = 0, **fields: Any) -> Record:
         "seed": seed,
         "seconds": {"sfm": 2.0, "optimise": seconds, "load": 9.0, "evaluate": 3.0},
         "frames_per_second": 250.0,
-        "peak_host_bytes": GB,
-        "peak_device_bytes": 0,
         "anchor_seconds": 0.02,
         "anchor_share": 0.98,
         "machine": MACHINE,
@@ -55,7 +52,7 @@ def suite(seconds: Sequence[float] = (5.0, 6.0, 7.0, 8.0, 9.0, 10.0), **fields: 
     return [case(scene, s, **fields) for scene, s in zip(SCENES, seconds, strict=True)]
 
 
-def verdicts(results: Sequence[TimingResult]) -> dict[str, str]:
+def verdicts(results: Sequence[CostResult]) -> dict[str, str]:
     return {result.quantity: result.verdict for result in results}
 
 
@@ -83,7 +80,7 @@ GOLDEN = golden_of([suite()])
 
 def test_equal_records_are_the_same() -> None:
     results = judge_timing(suite(), GOLDEN)
-    assert verdicts(results) == dict.fromkeys(("frame", "optimise", "peak-host", "sfm"), "same")
+    assert verdicts(results) == dict.fromkeys(("frame", "optimise", "sfm"), "same")
     assert {(r.setting, r.scenes, r.change) for r in results} == {("c-capture-n1000", 6, 0.0)}
     assert not any(r.blocks for r in results)
 
@@ -94,7 +91,7 @@ def test_a_slowdown_of_30_per_cent_blocks_and_names_its_phase(phase: str) -> Non
     assert {r.quantity for r in results if r.blocks} == {phase}
     (found,) = (r for r in results if r.blocks)
     assert found.change == pytest.approx(0.3)
-    assert found.amount == pytest.approx(0.3 * (2.0 if phase == "sfm" else math.sqrt(7 * 8)), rel=1e-3)
+    assert found.change * found.size == pytest.approx(0.3 * (2.0 if phase == "sfm" else math.sqrt(7 * 8)), rel=1e-3)
     assert f"c-capture-n1000 {phase}: +30.0% (+" in str(found)
 
 
@@ -114,11 +111,9 @@ def test_a_slower_machine_is_no_slower_program() -> None:
     assert set(verdicts(judge_timing(busy(suite(), 1.7), GOLDEN)).values()) == {"same"}
 
 
-def test_on_a_busy_machine_times_prove_nothing_but_bytes_do() -> None:
-    records = slower(busy(suite(), 1.7, anchor_share=0.6, peak_host_bytes=2 * GB), 1.5)
-    found = verdicts(judge_timing(records, GOLDEN))
+def test_on_a_busy_machine_times_prove_nothing() -> None:
+    found = verdicts(judge_timing(slower(busy(suite(), 1.7, anchor_share=0.6), 1.5), GOLDEN))
     assert found["optimise"] == "inconclusive"
-    assert found["peak-host"] == "worse"
 
 
 def test_a_program_that_waits_is_no_busy_machine() -> None:
@@ -148,30 +143,12 @@ def test_a_change_within_the_spread_is_inconclusive_and_says_what_could_be_seen(
 
 
 @pytest.mark.parametrize(
-    ("peak", "growth", "verdict"),
-    [
-        ("peak_device_bytes", 1.02, "same"),
-        ("peak_device_bytes", 1.04, "worse"),
-        ("peak_device_bytes", 0.9, "better"),
-        ("peak_host_bytes", 1.01, "same"),
-        ("peak_host_bytes", 1.05, "inconclusive"),
-        ("peak_host_bytes", 1.15, "worse"),
-    ],
-)
-def test_memory(peak: str, growth: float, verdict: str) -> None:
-    """Device memory repeats and is gated at 3 %; resident memory of the host does not, and its spread decides."""
-    golden = golden_of([suite(**{peak: 2 * GB})])
-    results = judge_timing(suite(**{peak: int(2 * GB * growth)}), golden)
-    assert verdicts(results)[peak.replace("_bytes", "").replace("_", "-")] == verdict
-
-
-@pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"machine": {**MACHINE, "cpu": "Testium 10"}}, "not the declared machine: cpu Testium 9 -> Testium 10"),
         ({"machine": {**MACHINE, "threads": 2}}, "threads 1 -> 2"),
         ({"protocol_hash": "ba9876543210"}, "golden of protocol 0123456789ab, records of ba9876543210"),
-        ({"status": "crashed"}, "no record holds a cost"),
+        ({"status": "crashed"}, "no record holds seconds"),
     ],
 )
 def test_elsewhere_nothing_is_decided_and_that_is_said(changes: Mapping[str, Any], reason: str) -> None:
@@ -184,10 +161,11 @@ def test_without_a_golden_nothing_is_decided() -> None:
     (found,) = judge_timing(suite(), None)
     assert found.verdict == "inconclusive"
     assert "evalsuite approve --timing" in str(found)
+    assert "evalsuite compare BASE HEAD" in str(found)
 
 
 def test_another_python_is_the_same_machine() -> None:
-    assert len(judge_timing(suite(machine={**MACHINE, "python": "3.12"}), GOLDEN)) == 4
+    assert len(judge_timing(suite(machine={**MACHINE, "python": "3.12"}), GOLDEN)) == 3
 
 
 def test_a_setting_without_golden_is_inconclusive_by_name() -> None:
@@ -207,10 +185,9 @@ def test_records_of_two_machines_decide_nothing_and_are_no_golden() -> None:
         golden_of([records], None)
 
 
-def test_costs_of_a_record() -> None:
-    found = costs(case("smoke.blob", 5.0))
-    assert found == {"sfm": 100.0, "optimise": 250.0, "frame": pytest.approx(0.2), "peak-host": GB}
-    assert costs(case("smoke.blob", 5.0, anchor_seconds=None)) == {"peak-host": GB}
+def test_times_of_a_record() -> None:
+    assert times(case("smoke.blob", 5.0)) == {"sfm": 100.0, "optimise": 250.0, "frame": pytest.approx(0.2)}
+    assert times(case("smoke.blob", 5.0, anchor_seconds=None)) == {}
 
 
 def noise(draw: random.Random, records: Sequence[Record], over_runs: float, over_scenes: float) -> list[Record]:
@@ -262,6 +239,15 @@ def test_a_golden_survives_its_file(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["timing.json"]
 
 
+def test_from_records_to_a_file_to_a_verdict_that_blocks(tmp_path: Path) -> None:
+    path = timing_path(tmp_path, "smoke", "cpu-x86-64")
+    write_timing(path, golden_of([suite()], read_timing(path)))
+    assert not any(r.blocks for r in judge_timing(suite(), read_timing(path)))
+    assert [str(r).split(":")[0] for r in judge_timing(slower(suite(), 2.0), read_timing(path)) if r.blocks] == [
+        "worse        c-capture-n1000 optimise"
+    ]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -271,6 +257,8 @@ def test_a_golden_survives_its_file(tmp_path: Path) -> None:
         ({"cases": {"smoke.blob/a": {"forward": [math.nan]}}}, "not positive"),
         ({"cases": {"smoke.blob/a": {"forward": []}}}, "not positive"),
         ({"cases": []}, "is not a golden"),
+        ({"cases": {"smoke.blob/a": {"mood": [1.0]}}}, "is not a golden"),
+        ({"protocol_hash": None}, "is not a golden"),
         ({"machine": {}}, "is not a golden"),
         ({"anchor_seconds": -1.0}, "not positive"),
     ],
