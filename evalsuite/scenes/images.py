@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pycolmap
@@ -148,3 +149,21 @@ def _overlaps(source: int, start: float, stop: float, target: int) -> sparse.csr
 
 def _unreadable(path: Path, error: Exception) -> BadDataError:
     return BadDataError(f"{path} cannot be decoded ({error}); expected a whole image file: fetch it again")
+
+
+def transparency(path: Path) -> Literal["none", "opaque", "used"]:
+    """What a file says of coverage: nothing, that all is covered, or that something is not.
+
+    Only files with an alpha channel (or a transparent colour) are decoded.
+
+    Raises:
+        BadDataError: the file is truncated, or no image.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as file:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if not file.has_transparency_data:
+                return "none"
+            return "opaque" if file.convert("RGBA").getchannel("A").getextrema() == (255, 255) else "used"
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _unreadable(path, error) from error
