@@ -251,8 +251,8 @@ def _check(scene_id: str, split: _Split, rule: CaptureRule) -> None:
     for photo in split.photos:
         if not (np.isfinite(photo.cam_from_world).all() and np.isfinite(photo.camera.params).all()):
             raise NonFiniteError(
-                f"pose or camera of {photo.path} holds NaN or infinity; expected finite numbers: correct it, or run SfM "
-                "again"
+                f"pose or camera of {photo.path} holds NaN or infinity; expected finite numbers: correct it, or run "
+                "SfM again"
             )
         if min(photo.camera.width, photo.camera.height, photo.camera.focal_length_x, photo.camera.focal_length_y) <= 0:
             raise BadDataError(

@@ -20,6 +20,7 @@ from evalsuite.scenes.colmap_text import TEXT_FILES, CutError, image_names, rewr
 PLACES = ("sparse/0", "sparse", "colmap/sparse/0")
 """Where a capture keeps its model: COLMAP's mapper, its undistorter, nerfstudio."""
 
+_WHOLE_TEXT = "a whole one: copy it again from where it is whole, or correct the line or the count by hand"
 _PARTS = ("cameras", "images", "points3D")
 _MODELS = {int(model): model for name, model in pycolmap.CameraModelId.__members__.items() if name != "INVALID"}
 
@@ -61,7 +62,7 @@ def listed_images(folder: Path) -> list[str]:
     try:
         return list(image_names(data).values())
     except CutError as error:
-        raise _unreadable(path, str(error)) from error
+        raise _unreadable(path, str(error), _WHOLE_TEXT) from error
 
 
 def read_model(folder: Path) -> pycolmap.Reconstruction:
@@ -88,7 +89,7 @@ def _read_text(folder: Path, files: list[Path]) -> pycolmap.Reconstruction:
         try:
             names = rewrite({path.name: path.read_bytes() for path in files}, Path(copy))
         except CutError as error:
-            raise _unreadable(folder, str(error)) from error
+            raise _unreadable(folder, str(error), _WHOLE_TEXT) from error
         model = _parsed(Path(copy), folder)
     for key, name in names.items():
         model.images[key].name = name

@@ -1,8 +1,8 @@
 """COLMAP's text form, held against what it says of itself (https://colmap.github.io/format.html).
 
 COLMAP writes "# Number of points: 40, mean track length: 10" and ends every line; other writers need do neither. A
-count that is there must be right, every line must have its fields, and a last line that is not ended must agree with
-the other file: what is cut in the middle of a number still looks like a number.
+count that is there must be right; where there is none, the other file must not refer to more. Every line must have its
+fields, and a last line that is not ended must agree with the other file: half a number still looks like a number.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def rewrite(files: dict[str, bytes], folder: Path) -> dict[int, str]:
     for name in rows:
         _check_count(name, files[name], len(pairs) if name == "images.txt" else len(rows[name]))
     _check_tracks(files["points3D.txt"], rows["points3D.txt"])
-    _check_unended(files, pairs, rows["points3D.txt"])
+    _check_references(files, pairs, rows["points3D.txt"])
+    _check_last_lines(files, pairs, rows["points3D.txt"])
     for name in files:
         (folder / name).write_bytes(b"".join(row + b"\n" for row in rows[name]))
     lines = [b" ".join([*header[:9], header[0]]) + b"\n" + points + b"\n" for header, points in pairs]
@@ -120,19 +121,34 @@ def _check_tracks(data: bytes, rows: list[bytes]) -> None:
         )
 
 
-def _check_unended(files: dict[str, bytes], pairs: list[tuple[list[bytes], bytes]], points: list[bytes]) -> None:
+def _check_references(files: dict[str, bytes], pairs: list[tuple[list[bytes], bytes]], points: list[bytes]) -> None:
+    """Where a file says no count, the other must not refer to what it does not hold."""
+    if _COUNT.search(files["points3D.txt"]) is None:
+        asked = {key for _, line in pairs for key in line.split()[2::3]} - {b"-1"}
+        if missing := asked - {row.split(maxsplit=1)[0] for row in points}:
+            raise CutError(f"images.txt refers to {len(asked)} points, of which points3D.txt lacks {len(missing)}")
+    if _COUNT.search(files["images.txt"]) is None:
+        asked = {key for row in points for key in row.split()[8::2]}
+        if missing := asked - {header[0] for header, _ in pairs}:
+            raise CutError(f"points3D.txt refers to {len(asked)} images, of which images.txt lacks {len(missing)}")
+
+
+def _check_last_lines(files: dict[str, bytes], pairs: list[tuple[list[bytes], bytes]], points: list[bytes]) -> None:
     """Hold a last line without line break against the other file, where that says anything."""
+    if _COUNT.search(files["cameras.txt"]) is not None and not files["cameras.txt"].endswith(b"\n"):
+        raise CutError("cameras.txt does not end its last line, as COLMAP does: its last number may be cut")
     seen = [(header[0], line.split()[2::3]) for header, line in pairs]
     tracks = {row.split(maxsplit=1)[0]: row.split()[8:] for row in points}
     if points and not files["points3D.txt"].endswith(b"\n") and any(ids for _, ids in seen):
         number = points[-1].split(maxsplit=1)[0]
-        observed = {(image, index) for image, ids in seen for index, key in enumerate(ids) if key == number}
-        track = tracks[number]
-        if observed != {(image, int(index)) for image, index in zip(track[::2], track[1::2], strict=True)}:
+        observed = {(image, b"%d" % index) for image, ids in seen for index, key in enumerate(ids) if key == number}
+        if observed != _pairs(tracks[number]):
             raise CutError(f"points3D.txt ends within the line of point {number.decode()}: images.txt says otherwise")
     if seen and seen[-1][1] and not files["images.txt"].endswith(b"\n") and any(tracks.values()):
         image, ids = seen[-1]
-        track = tracks.get(ids[-1], [])
-        pair = (image, str(len(ids) - 1).encode())
-        if ids[-1] != b"-1" and pair not in set(zip(track[::2], track[1::2], strict=True)):
+        if ids[-1] != b"-1" and (image, b"%d" % (len(ids) - 1)) not in _pairs(tracks.get(ids[-1], [])):
             raise CutError(f"images.txt ends within the points of image {image.decode()}: points3D.txt says otherwise")
+
+
+def _pairs(track: list[bytes]) -> set[tuple[bytes, bytes]]:
+    return set(zip(track[::2], track[1::2], strict=True))

@@ -45,24 +45,28 @@ _HARMLESS = {
     *("applied_transform", "orientation_override", "rotation", "cam_from_world", "colmap_im_id", "sharpness"),
     *("timestamp", "timestamps", "camera_label", "image_id", "frame_id"),
 }
+_CONVERT = "convert the capture to a perspective or fisheye lens with COLMAP's or nerfstudio's coefficients"
+_STAND = "make images of cameras that stand still, or remove the key if they did"
+_AXES = "write poses with OpenGL's camera axes, and remove the key"
 _REFUSED = {
-    "equirectangular": "panoramas are not supported",
-    "latlong": "panoramas are not supported",
-    "orthographic": "orthographic cameras are not supported",
-    "ftheta_p": "f-theta lenses are not supported",
-    "lens": "lenses other than those of camera_model are not supported",
-    "omega": "the lens model FOV is not supported here",
-    "rolling_shutter": "cameras that move while they expose are not supported",
-    "transform_matrix_start": "cameras that move while they expose are not supported",
-    "transform_matrix_end": "cameras that move while they expose are not supported",
-    "from_mitsuba": "poses with Mitsuba's camera axes are not supported",
-    "normal_mts_args": "poses with Mitsuba's camera axes are not supported",
+    "equirectangular": ("panoramas are not supported", _CONVERT),
+    "latlong": ("panoramas are not supported", _CONVERT),
+    "orthographic": ("orthographic cameras are not supported", _CONVERT),
+    "ftheta_p": ("f-theta lenses are not supported", _CONVERT),
+    "omega": ("lenses of model FOV are not supported", _CONVERT),
+    "lens": ("lenses are told by camera_model only", _CONVERT),
+    "rolling_shutter": ("cameras that move while they expose are not supported", _STAND),
+    "transform_matrix_start": ("cameras that move while they expose are not supported", _STAND),
+    "transform_matrix_end": ("cameras that move while they expose are not supported", _STAND),
+    "from_mitsuba": ("poses with Mitsuba's camera axes are not supported", _AXES),
+    "normal_mts_args": ("poses with Mitsuba's camera axes are not supported", _AXES),
+    "from_na": ("poses with NeuS2's camera axes are not supported", _AXES),
 }
+"""Keys that change what an image shows in a way that cannot be followed: why, and what to do."""
 
 _PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV")
 """nerfstudio's names of lenses that are OpenCV's, or its with coefficients left out."""
 
-_CONVERT = "convert the capture to a perspective or fisheye lens with COLMAP's or nerfstudio's coefficients"
 _CORRECT = "correct it there"
 _GREY = 0.5
 """Colour of points that have none."""
@@ -230,23 +234,27 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 def _unfollowed(document: dict[str, Any]) -> tuple[str, ...]:
-    """Refuse keys that change what an image shows in a way we cannot follow; name the others that are not used."""
+    """Refuse what cannot be followed; name the other keys that are not used."""
     told: Counter[str] = Counter()
     for level in (document, *document["frames"]):
-        for key, value in level.items():
-            reason = _REFUSED.get(re.sub(r"^(ftheta_p)\d+$", r"\1", key))
-            if reason is not None and _says_something(value):
-                raise _FaultError(f"{key} = {json.dumps(value)[:60]}: {reason}", "a capture without it", _CONVERT)
-            if reason is None and key not in _USED | _HARMLESS and _says_something(value):
+        for key in (key for key, value in level.items() if _says_something(value)):
+            group = "ftheta_p" if key.startswith("ftheta_p") else key
+            if group in _REFUSED:
+                reason, remedy = _REFUSED[group]
+                where = f" of {level['file_path']}" if level is not document else ""
+                fault = f"{key}{where} is {json.dumps(level[key])[:60]}: {reason}"
+                raise _FaultError(fault, "a capture without it", remedy)
+            if key not in _USED | _HARMLESS:
                 told[key] += 1
     masked = told.pop("mask_path", 0)
-    notes = [f"mask_path of {masked} frames is not followed: what it masks counts as seen"] if masked else []
+    notes = [f"mask_path ({masked} times) is not followed: what it masks counts as seen"] if masked else []
     if told:
         notes.append(f"keys that are not used: {', '.join(sorted(told))}")
     return tuple(notes)
 
 
 def _says_something(value: Any) -> bool:
+    """Not null, false, 0 or nothing, which exporters write of what is not there."""
     return any(_says_something(part) for part in value) if isinstance(value, list) else bool(value)
 
 
