@@ -155,5 +155,8 @@ def give_alpha(paths: list[Path], *, cut: bool) -> None:
     """An alpha channel for images: opaque everywhere, or transparent in the upper left quarter."""
     for path in paths:
         pixels = np.array(Image.open(path).convert("RGBA"))
-        pixels[: pixels.shape[0] // 2, : pixels.shape[1] // 2, 3] = 0 if cut else 255
+        if cut:
+            pixels[: pixels.shape[0] // 2, : pixels.shape[1] // 2, 3] = 0
+        else:
+            pixels[..., 3] = 255
         Image.fromarray(pixels).save(path)

@@ -129,6 +129,12 @@ COLMAP: list[Row] = [
         BadDataError,
         "not a readable COLMAP model",
     ),
+    (
+        "points cut, text",
+        _as_text(lambda f: _cut(f / "points3D.txt", 0.8)),
+        BadDataError,
+        r"points3D\.txt holds 2 entries, its header counts 3",
+    ),
     ("no images", _change_model(_deregister), BadDataError, "lists no image with a pose"),
     ("pose NaN", _change_model(_nan_pose), NonFiniteError, r"pose or camera of .*\.png holds NaN"),
     ("focal NaN", _change_model(_first_camera(0, float("nan"))), NonFiniteError, r"000\.png holds NaN"),
@@ -262,6 +268,7 @@ def _refused(load: Callable[[], Any], error: type[EvalsuiteError], message: str)
     with pytest.raises(error, match=message) as caught:
         load()
     assert re.fullmatch(r".+; expected .+: .+", str(caught.value))
+    assert "fetch" not in str(caught.value) or error is MissingDataError or "decode" in str(caught.value)
 
 
 def _rows(rows: list[Row]) -> pytest.MarkDecorator:

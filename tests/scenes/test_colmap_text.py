@@ -97,6 +97,13 @@ def test_a_count_in_the_header_must_be_right(folder: Path, name: str) -> None:
         read_model(folder)
 
 
+def _tracks(model: pycolmap.Reconstruction) -> dict[int, set[tuple[int, int]]]:
+    return {
+        key: {(element.image_id, element.point2D_idx) for element in point.track.elements}
+        for key, point in model.points3D.items()
+    }
+
+
 @pytest.mark.parametrize("name", ["cameras.txt", "images.txt", "points3D.txt"])
 @pytest.mark.parametrize("bare", [False, True])
 @pytest.mark.parametrize("old", [False, True])
@@ -123,13 +130,9 @@ def test_no_cut_is_read_as_a_smaller_model(folder: Path, name: str, bare: bool, 
     except BadDataError:
         return
     whole_model = read_model(folder)
-    assert model.points3D.keys() == whole_model.points3D.keys()
+    assert set(model.images) == set(whole_model.images)
     assert model.cameras[1].params.tolist() == whole_model.cameras[1].params.tolist()
-    tracks = [
-        [{(e.image_id, e.point2D_idx) for e in p.track.elements} for p in m.points3D.values()]
-        for m in (model, whole_model)
-    ]
-    assert tracks[0] == tracks[1]
+    assert _tracks(model) == _tracks(whole_model)
     for key, image in whole_model.images.items():
         if key < 4:  # the name of the last image stands at the end: cut, it names no file
             assert model.images[key].name == image.name
@@ -149,7 +152,7 @@ def test_a_mean_track_length_that_is_rounded_is_right(folder: Path) -> None:
     _edit(folder, lambda data: data.replace(b"mean track length: 3", b"mean track length: 3.0"), "points3D.txt")
     _assert_whole(folder)
     _edit(folder, lambda data: data.replace(b"mean track length: 3.0", b"mean track length: 3.2"), "points3D.txt")
-    with pytest.raises(BadDataError, match="tracks of 3 images on average, its header says 3.2"):
+    with pytest.raises(BadDataError, match=r"tracks of 3 images on average, its header says 3\.2"):
         read_model(folder)
 
 
