@@ -96,6 +96,10 @@ def _network(name: str, weights: Path | None, device: str) -> LGM:
 def _optimised(
     initial: Gaussians, evidence: Evidence, settings: ArmSettings, clock: Clock, notes: tuple[str, ...]
 ) -> Iterator[Checkpoint]:
+    cap = settings.recipe.cap
+    if len(initial) > cap:
+        crowded = f"start of {len(initial):,} Gaussians is above the cap {cap:,} of recipe {settings.recipe.name}"
+        notes = (*notes, f"{crowded}: density control only prunes while there are more")
     trajectory = optimise(
         initial,
         evidence.supervision,

@@ -4,21 +4,19 @@ All loaders treat the images alike: remove the lens distortion (cut so that no b
 centred, to the capture's median aspect, and area-average it to one size whose longer side is
 ``protocol.capture.long_side`` (None: they keep theirs). Each view keeps its own focal length and centre. The world is
 only rotated (mean camera up becomes +y), never scaled or moved: the scene's ``centre`` and ``radius`` say where it is.
-Photographs fill the frame; the background is black, as in 3DGS. NeRF's synthetic images keep their alpha and the
-protocol's background.
+
+What the files hold decides whether a capture has alpha, whatever its layout. Where any pixel is transparent, images are
+cut-outs, as NeRF's, instant-ngp and nerfstudio read them, and the protocol's background is laid behind. Else they are
+photographs, which fill the frame: the background is black, as in 3DGS, and an alpha channel that is opaque everywhere
+says nothing. Cut-outs among files without alpha are refused.
 
 Poses and points come from a structure-from-motion run that saw the held-out images too, as in every published protocol.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pycolmap
@@ -26,11 +24,10 @@ import torch
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from evalsuite.core.conventions import opencv_from_opengl
-from evalsuite.core.errors import BadDataError, MissingDataError, NonFiniteError
+from evalsuite.core.errors import BadDataError, NonFiniteError
 from evalsuite.core.protocol import CAMERA_RADIUS, OBJECT_RADIUS, CaptureRule, Protocol
 from evalsuite.core.types import Cameras, Points, Scene, Views
-from evalsuite.scenes.colmap import read_model
+from evalsuite.scenes.colmap import PLACES, find_model, listed_images, model_files, read_model
 from evalsuite.scenes.images import (
     Box,
     area_average,
@@ -43,8 +40,9 @@ from evalsuite.scenes.images import (
     read_layers,
     read_rgb,
 )
-
-Matrix = Float[np.ndarray, "4 4"]
+from evalsuite.scenes.photos import Cloud, Matrix, Photo, portable, present, some, unique
+from evalsuite.scenes.pixels import transparency
+from evalsuite.scenes.transforms import Listing, read_cloud, read_synthetic, read_transforms
 
 MIN_AXIS_SPREAD = 1e-3
 """Mean squared sine between optical axes and their mean that still fixes a common point: about 2 degrees."""
@@ -52,65 +50,64 @@ MIN_AXIS_SPREAD = 1e-3
 RADIUS_PER_DISTANCE = OBJECT_RADIUS / CAMERA_RADIUS
 """A capture's radius over the median distance of its cameras from the centre: the foreground, framed as objects are."""
 
-FETCH = "fetch the capture, or point EVALSUITE_MIRROR at a mirror that has it"
-
-
-_PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
-"""nerfstudio's names of lenses that are OpenCV's, or its with coefficients left out."""
-
-_PARTS = ("images", "sparse/0", "train", "test")
-"""Folders of a capture that any loader reads."""
-
-
-@dataclass(frozen=True)
-class _Photo:
-    """One posed image file, not yet decoded; ``camera`` may be of another size than the file, of the same aspect."""
-
-    name: str
-    path: Path
-    camera: pycolmap.Camera
-    cam_from_world: Matrix
-
 
 @dataclass(frozen=True)
 class _Split:
-    """Photographs by who may see them; ``alpha`` says whether their transparency is coverage."""
+    """Photographs by who may see them."""
 
-    capture: tuple[_Photo, ...]
-    heldout: tuple[_Photo, ...]
-    alpha: bool = False
+    capture: tuple[Photo, ...]
+    heldout: tuple[Photo, ...]
 
     @classmethod
-    def every_kth(cls, photos: list[_Photo], k: int) -> _Split:
+    def every_kth(cls, photos: tuple[Photo, ...], k: int) -> _Split:
         """Hold out the first photograph, in name order, and every k-th after it."""
-        return cls(tuple(photo for i, photo in enumerate(photos) if i % k), tuple(photos[::k]))
+        return cls(tuple(photo for i, photo in enumerate(photos) if i % k), photos[::k])
 
     @property
-    def photos(self) -> list[_Photo]:
+    def photos(self) -> list[Photo]:
         """All, capture first."""
         return [*self.capture, *self.heldout]
 
 
 def load_capture(root: Path, scene_id: str, protocol: Protocol) -> Scene:
-    """A capture in whichever layout its folder has: ``sparse/0``, ``transforms_train.json`` or ``transforms.json``.
+    """A capture in whichever layout its folder has.
 
-    Args and errors are those of `load_colmap`, `load_synthetic` and `load_transforms`.
+    In this order: a COLMAP model in ``sparse/0`` or ``sparse``, ``transforms_train.json``, ``transforms.json``, a model
+    in ``colmap/sparse/0``. Args and errors are those of `load_colmap`, `load_synthetic` and `load_transforms`.
     """
-    if (root / "sparse" / "0").is_dir():
+    if _is_colmap(root):
         return load_colmap(root, scene_id, protocol)
     if (root / "transforms_train.json").is_file():
         return load_synthetic(root, scene_id, protocol)
     return load_transforms(root, scene_id, protocol)
 
 
-def capture_files(root: Path, parts: Sequence[str] = _PARTS) -> tuple[tuple[str, Path], ...]:
-    """Name and place of every file of a capture that `load_capture` may read, or of those in other folders of it."""
-    paths = [*root.glob("transforms*.json"), *(path for part in parts for path in (root / part).rglob("*"))]
-    return tuple((path.relative_to(root).as_posix(), path) for path in sorted(paths) if path.is_file())
+def capture_files(root: Path) -> tuple[tuple[str, Path], ...]:
+    """Name and place of every file that `load_capture` opens; no image is decoded, but errors are the same.
+
+    Raises:
+        MissingDataError, BadDataError, NonFiniteError: what the files list cannot be told.
+    """
+    if _is_colmap(root):
+        return colmap_files(root)
+    listing = _listing(root)
+    paths = {photo.path for photo in (*listing.photos, *(listing.heldout or ()))}
+    return _named(root, {*paths, *listing.files, *([listing.cloud] if listing.cloud else [])})
+
+
+def colmap_files(root: Path, images: str = "images") -> tuple[tuple[str, Path], ...]:
+    """Name and place of every file that `load_colmap` opens.
+
+    Raises:
+        MissingDataError, BadDataError: as `load_colmap`, of the list of images.
+    """
+    model = find_model(root) or root / PLACES[0]
+    names = (portable(root / images, name) for name in listed_images(model))
+    return _named(root, {*present(root, root / images, names)[0].values(), *model_files(model)})
 
 
 def load_colmap(root: Path, scene_id: str, protocol: Protocol, images: str = "images") -> Scene:
-    """A capture with ``images/`` and a COLMAP model, binary or text, in ``sparse/0``.
+    """A capture with ``images/`` and a COLMAP model, binary or text, in one of `evalsuite.scenes.colmap.PLACES`.
 
     Points seen by fewer than two capture images are dropped: what only held-out images saw reaches no arm.
 
@@ -125,21 +122,28 @@ def load_colmap(root: Path, scene_id: str, protocol: Protocol, images: str = "im
         BadDataError: a broken model or image, too few images, or no common place the cameras look at.
         NonFiniteError: NaN or infinity in a pose or camera.
     """
-    model = read_model(root / "sparse" / "0")
-    names = _unique(root, sorted(image.name for image in model.images.values() if image.has_pose))
-    present, notes = _present(root, {name: root / images / name for name in names})
-    by_name = {image.name: image for image in model.images.values()}
-    photos = [
-        _Photo(name, path, by_name[name].camera, _square(by_name[name].cam_from_world().matrix()))
-        for name, path in present.items()
-    ]
-    return _scene(scene_id, _Split.every_kth(photos, protocol.capture.heldout_every), model, protocol, notes)
+    folder = find_model(root) or root / PLACES[0]
+    model = read_model(folder)
+    posed = [(portable(root / images, image.name), image) for image in model.images.values() if image.has_pose]
+    there, notes = present(root, root / images, unique(root, (name for name, _ in posed)))
+    by_name = dict(posed)
+    photos = tuple(
+        Photo(name, path, by_name[name].camera, _square(by_name[name].cam_from_world().matrix()))
+        for name, path in there.items()
+    )
+    split = _Split.every_kth(photos, protocol.capture.heldout_every)
+    seen_by = {by_name[photo.name].image_id for photo in split.capture}
+    others = [path.name for path in sorted(folder.parent.iterdir()) if path.is_dir() and path != folder]
+    if folder.name == "0" and others:
+        notes = (*notes, f"of several models, {folder.relative_to(root)} is used, not {some(others)}")
+    return _scene(scene_id, split, _seen_cloud(model, seen_by), protocol, notes)
 
 
 def load_transforms(root: Path, scene_id: str, protocol: Protocol) -> Scene:
     """A capture described by ``transforms.json``, in the dialects of instant-ngp and nerfstudio.
 
-    Intrinsics stand at the top or in a frame; poses are OpenGL camera-to-world. The scene has no points.
+    Intrinsics stand at the top or in a frame; poses are OpenGL camera-to-world. The publisher's split is kept, if he
+    has one, and his points (``ply_file_path``); what else he says and is not followed becomes a note.
 
     Args:
         root: folder of the capture.
@@ -148,145 +152,73 @@ def load_transforms(root: Path, scene_id: str, protocol: Protocol) -> Scene:
 
     Raises:
         MissingDataError: no ``transforms.json``, or none of its images on disk.
-        BadDataError: invalid JSON, a broken image, too few images, or no common place the cameras look at.
+        BadDataError: invalid JSON, a key that cannot be followed, a broken image, too few images, or no common place
+            the cameras look at.
         NonFiniteError: NaN or infinity in a pose or camera.
     """
-    photos, notes = _transforms_photos(root, root / "transforms.json")
-    return _scene(scene_id, _Split.every_kth(photos, protocol.capture.heldout_every), None, protocol, notes)
+    return _scene_of(scene_id, read_transforms(root), protocol)
 
 
 def load_synthetic(root: Path, scene_id: str, protocol: Protocol) -> Scene:
-    """A scene in the layout of NeRF's synthetic ones: ``transforms_train.json``, ``transforms_test.json``, RGBA images.
+    """A scene in the layout of NeRF's synthetic ones: ``transforms_train.json``, ``transforms_test.json``.
 
-    The publisher's split is kept: `train` is the capture, `test` is held out, `val` is not used.
+    The publisher's split is kept: `train` is the capture, `test` is held out, `val` is used only if there is no `test`.
 
     Args:
         root: folder of the scene.
         scene_id: id of the scene.
-        protocol: its ``capture`` rule gives size and number of inputs; its background is laid behind.
+        protocol: its ``capture`` rule gives size and number of inputs; its background is laid behind cut-outs.
 
     Raises:
         MissingDataError, BadDataError, NonFiniteError: as `load_transforms`, for either file.
     """
-    train, notes = _transforms_photos(root, root / "transforms_train.json")
-    test, further = _transforms_photos(root, root / "transforms_test.json")
-    split = _Split(tuple(train), tuple(test), alpha=True)
-    return _scene(scene_id, split, None, protocol, (*notes, *further))
+    return _scene_of(scene_id, read_synthetic(root), protocol)
 
 
-def _transforms_photos(root: Path, file: Path) -> tuple[list[_Photo], tuple[str, ...]]:
-    """The photographs that a file in one of the dialects of transforms.json lists, and a note on missing ones."""
-    if not file.is_file():
-        raise MissingDataError(f"{file} is not there; expected the capture's cameras in it: {FETCH}")
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        listed = [{**document, **frame} for frame in document["frames"]]
-        names = _unique(root, sorted(Path(frame["file_path"]).as_posix() for frame in listed))
-        frames = {Path(frame["file_path"]).as_posix(): frame for frame in listed}
-        present, notes = _present(root, {name: _with_suffix(root / name) for name in names})
-        photos = [
-            _Photo(name, path, _transforms_camera(frames[name], path), _transforms_pose(frames[name]))
-            for name, path in present.items()
-        ]
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BadDataError(
-            f"{file} cannot be used ({reason}); expected instant-ngp's or nerfstudio's layout: fetch it again"
-        ) from error
-    return photos, notes
+def _is_colmap(root: Path) -> bool:
+    """Whether a COLMAP model is what the folder is about; below ``colmap`` it is what transforms.json was made from."""
+    found = find_model(root)
+    described = any((root / name).is_file() for name in ("transforms_train.json", "transforms.json"))
+    return found is not None and not (described and found == root / PLACES[-1])
 
 
-def _unique(root: Path, names: list[str]) -> list[str]:
-    """The sorted names, if there are any and no two are the same."""
-    if not names:
-        raise BadDataError(f"{root} lists no image with a pose; expected one pose per image: fetch the capture again")
-    twice = next((name for name, following in pairwise(names) if name == following), None)
-    if twice is not None:
-        raise BadDataError(f"{root} lists image {twice} twice; expected one pose per image: remove one of the two")
-    return names
+def _listing(root: Path) -> Listing:
+    return read_synthetic(root) if (root / "transforms_train.json").is_file() else read_transforms(root)
 
 
-def _present(root: Path, paths: dict[str, Path]) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """The images on disk, in name order, and a note on the others."""
-    present = {name: path for name, path in paths.items() if path.is_file()}
-    absent = [name for name in paths if name not in present]
-    if not present:
-        raise MissingDataError(
-            f"none of the {len(paths)} images of {root} is on disk; expected e.g. {_some(absent)}: {FETCH}"
-        )
-    if not absent:
-        return present, ()
-    return present, (f"{len(absent)} of {len(paths)} listed frames have no file: {_some(absent)}",)
+def _named(root: Path, paths: set[Path]) -> tuple[tuple[str, Path], ...]:
+    """Paths by what they are called below the folder; one elsewhere keeps its whole path."""
+    names = {
+        path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix(): path for path in paths
+    }
+    return tuple(sorted(names.items()))
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+def _scene_of(scene_id: str, listing: Listing, protocol: Protocol) -> Scene:
+    if listing.heldout is None:
+        split = _Split.every_kth(listing.photos, protocol.capture.heldout_every)
+    else:
+        split = _Split(listing.photos, listing.heldout)
+    cloud, notes = read_cloud(listing)
+    return _scene(scene_id, split, cloud, protocol, (*listing.notes, *notes))
 
 
 def _square(pose: Float[np.ndarray, "3 4"]) -> Matrix:
     return np.vstack([pose, [0.0, 0.0, 0.0, 1.0]])
 
 
-def _with_suffix(path: Path) -> Path:
-    """NeRF's synthetic dialect leaves out the ``.png``."""
-    return path if path.suffix else path.with_suffix(".png")
-
-
-def _transforms_pose(frame: dict[str, Any]) -> Matrix:
-    pose = np.array(frame["transform_matrix"], dtype=np.float64)
-    if pose.shape not in ((4, 4), (3, 4)):
-        raise ValueError(f"transform_matrix of {frame['file_path']} is {pose.shape}, not 4 x 4")
-    if not np.isfinite(pose).all():
-        raise NonFiniteError(
-            f"pose of {frame['file_path']} holds NaN or infinity; expected finite numbers: correct the file"
-        )
-    turn = pose[:3, :3]
-    if np.abs(turn.T @ turn - np.eye(3)).max() > 1e-2 or np.linalg.det(turn) < 0:
-        raise ValueError(f"transform_matrix of {frame['file_path']} is no rotation and translation")
-    exact = np.column_stack([Rotation.from_matrix(turn).as_matrix(), pose[:3, 3]])
-    return opencv_from_opengl(torch.from_numpy(_square(exact))).numpy()
-
-
-def _transforms_camera(frame: dict[str, Any], path: Path) -> pycolmap.Camera:
-    """Intrinsics of one frame; instant-ngp measures pixels from the corner, as we and COLMAP do."""
-    size = (frame["w"], frame["h"]) if "w" in frame and "h" in frame else image_size(path)
-    width, height = (round(float(side)) for side in size)
-    fx = _focal(frame, "x", width)
-    fy = _focal(frame, "y", height) if {"fl_y", "camera_angle_y"} & frame.keys() else fx
-    lens = [fx, fy, float(frame.get("cx", width / 2)), float(frame.get("cy", height / 2))]
-    k1, k2, k3, k4, p1, p2 = (float(frame.get(key, 0.0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
-    kind = "OPENCV_FISHEYE" if frame.get("is_fisheye") else str(frame.get("camera_model", "OPENCV"))
-    if kind == "OPENCV_FISHEYE":
-        params = [*lens, k1, k2, k3, k4]
-    elif kind not in _PERSPECTIVE or k4:
-        raise ValueError(f"camera_model {kind!r} with k4 = {k4} of {frame['file_path']} is not supported")
-    elif any((k1, k2, k3, p1, p2)):
-        kind, params = "FULL_OPENCV", [*lens, k1, k2, p1, p2, k3, 0.0, 0.0, 0.0]
-    else:
-        kind, params = "PINHOLE", lens
-    return pycolmap.Camera(model=kind, width=width, height=height, params=params)
-
-
-def _focal(frame: dict[str, Any], axis: str, pixels: int) -> float:
-    if f"fl_{axis}" in frame:
-        return float(frame[f"fl_{axis}"])
-    return 0.5 * pixels / math.tan(float(frame[f"camera_angle_{axis}"]) / 2)
-
-
-def _scene(
-    scene_id: str, split: _Split, model: pycolmap.Reconstruction | None, protocol: Protocol, notes: tuple[str, ...]
-) -> Scene:
+def _scene(scene_id: str, split: _Split, cloud: Cloud | None, protocol: Protocol, notes: tuple[str, ...]) -> Scene:
     rule, photos = protocol.capture, split.photos
     _check(scene_id, split, rule)
+    alpha, told = _coverage(scene_id, photos)
     poses = np.stack([photo.cam_from_world for photo in photos])
     upright = _upright(poses)
     poses[:, :3, :3] = poses[:, :3, :3] @ upright.T
     centre = _common_point(scene_id, poses)
-    views = _views(photos, poses, rule.long_side, split.alpha)
+    views = _views(photos, poses, rule.long_side, alpha)
     positions = views.cameras.positions.numpy()
     capture, heldout = views[: len(split.capture)], views[len(split.capture) :]
     spread = _farthest(positions[: len(capture)] - centre, rule.inputs)
-    points = None if model is None else _points(model, {photo.name for photo in split.capture}, upright)
     return Scene(
         id=scene_id,
         stratum="unbounded",
@@ -295,21 +227,37 @@ def _scene(
         heldout=heldout,
         centre=torch.from_numpy(centre).float(),
         radius=RADIUS_PER_DISTANCE * float(np.median(np.linalg.norm(positions - centre, axis=1))),
-        background=torch.tensor(protocol.background) if split.alpha else torch.zeros(3),
-        points=points,
-        notes=notes,
+        background=torch.tensor(protocol.background) if alpha else torch.zeros(3),
+        points=None if cloud is None else _points(cloud, upright),
+        notes=(*notes, *told),
     )
+
+
+def _coverage(scene_id: str, photos: list[Photo]) -> tuple[bool, tuple[str, ...]]:
+    """Whether the images are cut-outs, and a note on those among them that cut nothing out."""
+    told = {photo.name: transparency(photo.path) for photo in photos}
+    whole, opaque, cut = ([name for name in told if told[name] == state] for state in ("none", "opaque", "used"))
+    if cut and whole:
+        raise BadDataError(
+            f"{len(cut)} of {len(told)} images of {scene_id!r} are cut out ({some(cut)}), {len(whole)} have no alpha "
+            f"({some(whole)}); expected all or none: give every image its alpha, or save all without"
+        )
+    if not cut or not opaque:
+        return bool(cut), ()
+    return True, (f"{len(opaque)} of {len(told)} cut-out images are opaque everywhere: {some(opaque)}",)
 
 
 def _check(scene_id: str, split: _Split, rule: CaptureRule) -> None:
     for photo in split.photos:
         if not (np.isfinite(photo.cam_from_world).all() and np.isfinite(photo.camera.params).all()):
             raise NonFiniteError(
-                f"pose or camera of {photo.path} holds NaN or infinity; expected finite numbers: run SfM again"
+                f"pose or camera of {photo.path} holds NaN or infinity; expected finite numbers: correct it, or run "
+                "SfM again"
             )
         if min(photo.camera.width, photo.camera.height, photo.camera.focal_length_x, photo.camera.focal_length_y) <= 0:
             raise BadDataError(
-                f"camera of {photo.path} has a size or focal length of 0 or less; expected more: calibrate it again"
+                f"camera of {photo.path} has a size or focal length of 0 or less; expected more: correct it, or "
+                "calibrate again"
             )
     if len(split.capture) <= rule.inputs or not split.heldout:
         raise BadDataError(
@@ -352,7 +300,7 @@ def _farthest(offsets: Float[np.ndarray, "V 3"], count: int) -> list[int]:
     return sorted(taken)
 
 
-def _views(photos: list[_Photo], poses: Float[np.ndarray, "V 4 4"], long_side: int | None, alpha: bool) -> Views:
+def _views(photos: list[Photo], poses: Float[np.ndarray, "V 4 4"], long_side: int | None, alpha: bool) -> Views:
     """Decode, undistort, cut and reduce; nothing is ever enlarged."""
     full = [_camera_of_file(photo) for photo in photos]
     blocks = [block_size(camera, long_side) for camera in full]
@@ -389,7 +337,7 @@ def _long_side(box: Box) -> int:
     return int(max(right - left, bottom - top))
 
 
-def _camera_of_file(photo: _Photo) -> pycolmap.Camera:
+def _camera_of_file(photo: Photo) -> pycolmap.Camera:
     """Camera at the size of the file: some publishers ship reduced images with the cameras of the full ones."""
     width, height = image_size(photo.path)
     camera = pycolmap.Camera(photo.camera.todict())
@@ -404,18 +352,21 @@ def _camera_of_file(photo: _Photo) -> pycolmap.Camera:
     return camera
 
 
-def _points(model: pycolmap.Reconstruction, seen_by: set[str], upright: Float[np.ndarray, "3 3"]) -> Points:
+def _seen_cloud(model: pycolmap.Reconstruction, ids: set[int]) -> Cloud:
     """COLMAP's points with at least two capture images in their track."""
-    ids = {key for key, image in model.images.items() if image.name in seen_by}
     kept = [
         point
         for point in model.points3D.values()
         if len(ids.intersection(element.image_id for element in point.track.elements)) >= 2
     ]
-    xyz = np.array([point.xyz for point in kept], dtype=np.float64).reshape(-1, 3) @ upright.T
+    xyz = np.array([point.xyz for point in kept], dtype=np.float64).reshape(-1, 3)
     rgb = np.array([point.color for point in kept], dtype=np.float32).reshape(-1, 3) / 255
     if not np.isfinite(xyz).all():
         raise NonFiniteError(
             "points3D of the COLMAP model holds NaN or infinity; expected finite points: run SfM again"
         )
-    return Points(torch.from_numpy(xyz).float(), torch.from_numpy(rgb))
+    return Cloud(xyz, rgb)
+
+
+def _points(cloud: Cloud, upright: Float[np.ndarray, "3 3"]) -> Points:
+    return Points(torch.from_numpy(cloud.xyz @ upright.T).float(), torch.from_numpy(cloud.rgb))

@@ -14,7 +14,7 @@ from evalsuite.core.protocol import Protocol
 from evalsuite.core.registry import Registry
 from evalsuite.core.suites import Part, Suite
 from evalsuite.core.types import Scene
-from evalsuite.scenes.captures import capture_files, load_capture, load_colmap
+from evalsuite.scenes.captures import capture_files, colmap_files, load_capture, load_colmap
 from evalsuite.scenes.gso import SCANS, gso_scene, scan_files
 from evalsuite.scenes.meshes import normalised
 from evalsuite.scenes.prepared import Origin, origin_of, read_origin, read_scene
@@ -68,11 +68,14 @@ class SceneEntry:
         """The prepared scene in a folder; None if there is none, or it was made from something else.
 
         Raises:
-            BadDataError: it is damaged.
+            BadDataError: it is damaged, or the publisher's files are.
         """
+        here = self.origin(protocol) if folder.is_dir() else None
+        if here is None:
+            return None
         try:
             origin = read_origin(folder)
-            if origin is None or not origin.matches(self.origin(protocol)):
+            if origin is None or not origin.matches(here):
                 return None
             scene = read_scene(folder)
             if scene.id != self.id:
@@ -131,7 +134,7 @@ def _mipnerf360(name: str, protocol: Protocol) -> Scene:
 
 
 def _files_of_mipnerf360(name: str) -> tuple[tuple[str, Path], ...]:
-    return capture_files(_locate_mipnerf360(name), (MIPNERF360[name], "sparse/0"))
+    return colmap_files(_locate_mipnerf360(name), MIPNERF360[name])
 
 
 def _locate_mipnerf360(name: str) -> Path:

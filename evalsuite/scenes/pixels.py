@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -108,6 +108,21 @@ def stored_size(path: Path) -> tuple[int, int]:
     with _opened(path, str(path)) as image:
         width, height = image.size
         return (height, width) if _tag(image, Base.Orientation, 1) in _SWAPS_SIDES else (width, height)
+
+
+def transparency(path: Path) -> Literal["none", "opaque", "used"]:
+    """What a file says of coverage: nothing, that all is covered, or that something is not.
+
+    Only files with an alpha channel or a transparent colour are decoded.
+
+    Raises:
+        BadDataError: as `decode`.
+    """
+    with _opened(path, str(path)) as image:
+        if not image.has_transparency_data:
+            return "none"
+    alpha = decode(path, str(path)).getchannel("A")
+    return "opaque" if alpha.getextrema() == (255, 255) else "used"
 
 
 @contextmanager

@@ -149,3 +149,14 @@ def write_synthetic(root: Path, train: int, test: int, size: int = 96) -> np.nda
         document = {"camera_angle_x": 2 * np.arctan(size / 2 / focal), "frames": frames}
         (root / f"transforms_{part}.json").write_text(json.dumps(document))
     return poses
+
+
+def give_alpha(paths: list[Path], *, cut: bool) -> None:
+    """An alpha channel for images: opaque everywhere, or transparent in the upper left quarter."""
+    for path in paths:
+        pixels = np.array(Image.open(path).convert("RGBA"))
+        if cut:
+            pixels[: pixels.shape[0] // 2, : pixels.shape[1] // 2, 3] = 0
+        else:
+            pixels[..., 3] = 255
+        Image.fromarray(pixels).save(path)

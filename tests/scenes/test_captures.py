@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ import numpy as np
 import pycolmap
 import pytest
 import torch
+import trimesh
 from capture_factories import (
     DISTANCE,
     LENSES,
@@ -20,6 +24,7 @@ from capture_factories import (
     PROTOCOL,
     TILT,
     colmap_capture,
+    give_alpha,
     lens_camera,
     orbit_poses,
     write_colmap,
@@ -31,7 +36,7 @@ from PIL import Image
 from evalsuite.core.errors import BadDataError, MissingDataError
 from evalsuite.core.protocol import CAMERA_RADIUS, OBJECT_RADIUS, CaptureRule, Protocol
 from evalsuite.core.types import Cameras, Scene, Views
-from evalsuite.scenes.captures import load_capture, load_colmap, load_transforms
+from evalsuite.scenes.captures import capture_files, load_capture, load_colmap, load_transforms
 
 
 def _dots(views: Views) -> np.ndarray:
@@ -148,6 +153,152 @@ def test_nerf_synthetic_scenes_need_both_files(tmp_path: Path) -> None:
     (tmp_path / "transforms_test.json").unlink()
     with pytest.raises(MissingDataError, match=r"transforms_test\.json is not there"):
         load_capture(tmp_path, "toy", PROTOCOL)
+
+
+def _write(layout: str, root: Path) -> list[Path]:
+    """A capture in one of the layouts; returns its images."""
+    if layout == "synthetic":
+        write_synthetic(root, train=9, test=3)
+    elif layout == "transforms":
+        write_transforms(root, lens_camera("OPENCV"), 12)
+    else:
+        colmap_capture(root, "OPENCV")
+    return sorted(root.rglob("*.png"))
+
+
+LAYOUTS = ["colmap", "transforms", "synthetic"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("channel", [True, False])
+def test_opaque_images_are_photographs_in_every_layout(tmp_path: Path, layout: str, channel: bool) -> None:
+    images = _write(layout, tmp_path)
+    give_alpha(images, cut=False)
+    for path in images if not channel else []:
+        Image.open(path).convert("RGB").save(path)
+    scene = load_capture(tmp_path, "toy", PROTOCOL)
+    assert scene.capture.alpha is None
+    assert scene.heldout.alpha is None
+    assert scene.background.tolist() == [0, 0, 0]
+    assert scene.notes == ()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_transparent_images_are_cut_outs_in_every_layout(tmp_path: Path, layout: str) -> None:
+    give_alpha(_write(layout, tmp_path), cut=True)
+    scene = load_capture(tmp_path, "toy", PROTOCOL)
+    assert scene.background.tolist() == [1, 1, 1]
+    for views in (scene.capture, scene.heldout):
+        assert views.alpha is not None
+        assert views.alpha[:, :5, :5].max() == 0
+        assert views.alpha[:, -5:, -5:].min() == (1 if layout != "synthetic" else 0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_cut_outs_among_files_without_alpha_are_refused(tmp_path: Path, layout: str) -> None:
+    images = _write(layout, tmp_path)
+    for path in images:
+        Image.open(path).convert("RGB").save(path)
+    give_alpha(images[2:3], cut=True)
+    with pytest.raises(
+        BadDataError, match=rf"1 of 12 images of 'toy' are cut out \(.*{images[2].stem}.*11 have no alpha"
+    ):
+        load_capture(tmp_path, "toy", PROTOCOL)
+
+
+def test_a_cut_out_that_fills_its_frame_becomes_a_note(tmp_path: Path) -> None:
+    images = _write("transforms", tmp_path)
+    give_alpha(images[:1], cut=False)
+    give_alpha(images[1:], cut=True)
+    scene = load_capture(tmp_path, "toy", PROTOCOL)
+    assert scene.heldout.alpha is not None
+    assert scene.heldout.alpha[0].min() == 1
+    assert scene.notes == ("1 of 12 cut-out images are opaque everywhere: images/000.png",)
+
+
+@pytest.mark.parametrize("place", ["sparse", "colmap/sparse/0"])
+def test_a_model_lies_where_others_put_it(tmp_path: Path, place: str) -> None:
+    plain = load_capture(colmap_capture(tmp_path / "a"), "toy", PROTOCOL)
+    root = colmap_capture(tmp_path / "b")
+    model = (root / "sparse").rename(root / "model") / "0"
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    model.rename(root / place)
+    scene = load_capture(root, "toy", PROTOCOL)
+    assert torch.equal(scene.capture.rgb, plain.capture.rgb)
+    assert scene.notes == ()
+
+
+def test_a_model_below_colmap_gives_way_to_the_transforms_made_from_it(tmp_path: Path) -> None:
+    colmap_capture(tmp_path)
+    (tmp_path / "colmap").mkdir()
+    (tmp_path / "sparse").rename(tmp_path / "colmap/sparse")
+    write_transforms(tmp_path, lens_camera("PINHOLE"), 12)
+    assert load_capture(tmp_path, "toy", PROTOCOL).points is None
+
+
+def test_of_several_models_the_first_is_used_and_said(tmp_path: Path) -> None:
+    shutil.copytree(colmap_capture(tmp_path) / "sparse/0", tmp_path / "sparse/1")
+    assert load_capture(tmp_path, "toy", PROTOCOL).notes == ("of several models, sparse/0 is used, not 1",)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_names_of_a_model_with_folders_spaces_and_backslashes(tmp_path: Path, text: bool) -> None:
+    plain = load_capture(colmap_capture(tmp_path / "a"), "toy", PROTOCOL)
+    (tmp_path / "b/images/left cam").mkdir(parents=True)
+    write_colmap(tmp_path / "b", [lens_camera("PINHOLE")] * 12, pattern="left cam/{:03d} (402).png")
+    model = pycolmap.Reconstruction(tmp_path / "b/sparse/0")
+    for image in model.images.values():
+        image.name = image.name.replace("/", "\\")
+    shutil.rmtree(tmp_path / "b/sparse/0")
+    (tmp_path / "b/sparse/0").mkdir()
+    (model.write_text if text else model.write_binary)(tmp_path / "b/sparse/0")
+    scene = load_capture(tmp_path / "b", "toy", PROTOCOL)
+    assert torch.equal(scene.capture.rgb, plain.capture.rgb)
+    names = [name for name, _ in capture_files(tmp_path / "b")]
+    assert sum(name.startswith("images/left cam/") for name in names) == 12
+
+
+@pytest.mark.parametrize("layout", [*LAYOUTS, "text", "photographs elsewhere"])
+def test_the_files_of_a_capture_are_those_that_are_opened(
+    tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held against what Python itself opens while the capture is loaded."""
+    root = tmp_path / "capture"
+    if layout == "text":
+        colmap_capture(root, text=True)
+    elif layout == "photographs elsewhere":
+        document = write_transforms(root, lens_camera("OPENCV"), 12, ply_file_path="points/a.ply")
+        (root / "images").rename(tmp_path / "rgb")
+        for frame in document["frames"]:
+            frame["file_path"] = frame["file_path"].replace("images", "../rgb")
+        (root / "transforms.json").write_text(json.dumps(document))
+        (root / "points").mkdir()
+        trimesh.PointCloud(MARKS).export(root / "points/a.ply")
+    else:
+        _write(layout, root)
+    (root / "images").mkdir(exist_ok=True)
+    (root / "images/not-listed.png").touch()
+    (root / "transforms_val.json").touch()
+    opened: set[Path] = set()
+    for module in (io, builtins):
+        monkeypatch.setattr(module, "open", _recorded(open, opened))
+    load_capture(root, "toy", PROTOCOL)
+    monkeypatch.undo()
+    seen = {path.resolve() for path in opened if path.resolve().is_relative_to(tmp_path.resolve())}
+    listed = {path.resolve() for _, path in capture_files(root)}
+    assert len(listed) >= 13
+    if layout != "colmap":  # COLMAP opens its binary files itself
+        assert seen == listed
+    assert seen <= listed
+
+
+def _recorded(original: Callable[..., Any], opened: set[Path]) -> Callable[..., Any]:
+    def record(file: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(file, str | os.PathLike):
+            opened.add(Path(file))
+        return original(file, *arguments, **options)
+
+    return record
 
 
 def test_cameras_of_different_sizes_end_in_one_raster(tmp_path: Path) -> None:

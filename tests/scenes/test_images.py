@@ -21,6 +21,7 @@ from evalsuite.scenes.images import (
     pinhole_camera,
     read_rgb,
 )
+from evalsuite.scenes.pixels import transparency
 
 LENS = pycolmap.Camera(model="SIMPLE_RADIAL", width=90, height=60, params=[80.0, 45, 30, 0.1])
 
@@ -100,3 +101,27 @@ def test_truncated_file_is_named(tmp_path: Path, suffix: str, kept: float) -> No
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
     with pytest.raises(BadDataError, match=rf"broken\.{suffix}.*fetch it again"):
         read_rgb(path)
+
+
+def test_what_a_file_says_of_coverage(tmp_path: Path) -> None:
+    rgba = np.dstack([_noise(8, 6), np.full((6, 8), 255, dtype=np.uint8)])
+    Image.fromarray(rgba).save(tmp_path / "opaque.png")
+    rgba[5, 7, 3] = 254
+    Image.fromarray(rgba).save(tmp_path / "used.png")
+    Image.fromarray(_noise(8, 6)).save(tmp_path / "none.png")
+    Image.fromarray(_noise(8, 6)).save(tmp_path / "none.jpg")
+    palette = Image.new("P", (8, 6))
+    palette.save(tmp_path / "transparent-colour.png", transparency=0)
+    palette.save(tmp_path / "other-colour.png", transparency=7)
+    said = {path.name: transparency(path) for path in tmp_path.iterdir()}
+    assert said == {
+        "opaque.png": "opaque",
+        "used.png": "used",
+        "none.png": "none",
+        "none.jpg": "none",
+        "transparent-colour.png": "used",
+        "other-colour.png": "opaque",
+    }
+    (tmp_path / "used.png").write_bytes((tmp_path / "used.png").read_bytes()[:80])
+    with pytest.raises(BadDataError, match=r"used\.png cannot be decoded"):
+        transparency(tmp_path / "used.png")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from capture_factories import PROTOCOL, lens_camera, write_transforms
+from PIL import Image
 
 from evalsuite.cli import main
-from evalsuite.core.errors import UnknownNameError
+from evalsuite.core.errors import BadDataError, UnknownNameError
 from evalsuite.core.protocol import PROTOCOLS, Protocol, Rig
 from evalsuite.core.suites import Suite
-from evalsuite.scenes.catalogue import SUITES
+from evalsuite.scenes.catalogue import SCENES, SUITES
 from evalsuite.scenes.preparation import prepare
+from evalsuite.scenes.prepared import write_scene
 
 SMALL = Protocol("small", rig=Rig(resolution=16, supersample=1, capture_views=5))
 
@@ -37,6 +42,46 @@ def test_what_is_whole_is_kept_and_what_is_damaged_is_made_anew(suite: str) -> N
     Path("data/prepared/small/smoke.truck/split.json").write_text("{}")
     assert outcomes(suite) == {"smoke.blob": "kept", "smoke.truck": "prepared"}
     assert outcomes(suite) == {"smoke.blob": "kept", "smoke.truck": "kept"}
+
+
+def _repaint(folder: Path) -> None:
+    for path in folder.iterdir():
+        Image.new("RGB", (144, 96), "red").save(path)
+
+
+@pytest.mark.parametrize("images", ["rgb", "images", "../elsewhere"])
+def test_a_capture_of_other_pictures_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, images: str) -> None:
+    """Wherever the transforms say that the pictures are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVALSUITE_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setitem(PROTOCOLS._items, "small", replace(PROTOCOL, name="small"))
+    monkeypatch.setitem(SUITES._items, "one", Suite("one", ("capture.fox",), "small"))
+    root = tmp_path / "mirror/captures/fox"
+    document = write_transforms(root, lens_camera("PINHOLE"), 12)
+    (root / "images").rename(root / images)
+    for frame in document["frames"]:
+        frame["file_path"] = frame["file_path"].replace("images", images)
+    (root / "transforms.json").write_text(json.dumps(document))
+    assert outcomes("one") == {"capture.fox": "prepared"}
+    (root / "unrelated.png").touch()
+    assert outcomes("one") == {"capture.fox": "kept"}
+    _repaint(root / images)
+    assert outcomes("one") == {"capture.fox": "prepared"}
+    assert SCENES["capture.fox"].load(PROTOCOLS["small"]).capture.rgb[..., 0].min() == 1
+
+
+def test_faults_of_the_source_are_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Preparing again would not mend them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVALSUITE_MIRROR", str(tmp_path / "mirror"))
+    root, protocol = tmp_path / "mirror/captures/fox", replace(PROTOCOL, name="small")
+    write_transforms(root, lens_camera("PINHOLE"), 12)
+    entry = SCENES["capture.fox"]
+    write_scene(entry.generate(protocol), entry.origin(protocol), Path("data/prepared/small/capture.fox"))
+    (root / "transforms.json").write_text("{")
+    with pytest.raises(BadDataError, match=r"transforms\.json cannot be used") as caught:
+        entry.load(protocol)
+    assert "evalsuite prepare" not in str(caught.value)
 
 
 def test_one_failure_does_not_stop_the_rest(
