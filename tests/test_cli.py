@@ -13,8 +13,8 @@ from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 
-from evalsuite.cli import _parser, main
-from evalsuite.models.lgm import weights
+from evalsuite.cli import build_parser, main
+from evalsuite.models.lgm import files
 from evalsuite.records.store import RecordStore
 
 PART = ("--scene", "smoke.blob", "--workers", "1")
@@ -24,7 +24,7 @@ PART = ("--scene", "smoke.blob", "--workers", "1")
 def _may_approve(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests also run in CI, and in checkouts that somebody is working in."""
     monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr("evalsuite.cli.uncommitted", lambda: ())
+    monkeypatch.setattr("evalsuite.commands.goldens.uncommitted", lambda: ())
 
 
 def gso_object(folder: Path, texture: bytes) -> None:
@@ -80,7 +80,7 @@ def test_nothing_is_approved_in_ci_nor_from_uncommitted_sources(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("evalsuite.cli.uncommitted", lambda: ("evalsuite/cli.py",))
+    monkeypatch.setattr("evalsuite.commands.goldens.uncommitted", lambda: ("evalsuite/cli.py",))
     assert main(["approve", "--reason", "try"]) == 2
     assert "1 files of the package are not committed (first: evalsuite/cli.py)" in capsys.readouterr().err
     monkeypatch.setenv("CI", "true")
@@ -114,10 +114,10 @@ def test_a_scan_in_the_publishers_layout_runs(tmp_path: Path, monkeypatch: pytes
 def test_weights_of_another_shape_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state = load_file(weights.MINI_PATH)
+    state = load_file(files.MINI_PATH)
     key = sorted(state)[0]
     save_file({**state, key: state[key][..., :1].contiguous()}, tmp_path / "bad.safetensors")
-    monkeypatch.setattr(weights, "MINI_PATH", tmp_path / "bad.safetensors")
+    monkeypatch.setattr(files, "MINI_PATH", tmp_path / "bad.safetensors")
     from evalsuite.arms import procedures
 
     procedures._network.cache_clear()
@@ -140,7 +140,7 @@ def test_every_stage_of_the_pipeline_is_a_command_that_exists() -> None:
             program, *arguments = shlex.split(command.split(" > ")[0])
             if program != "mkdir":
                 assert program == "evalsuite"
-                _parser().parse_args(arguments)
+                build_parser().parse_args(arguments)
 
 
 def test_noise_of_no_seeds_leaves_an_empty_folder(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_noise_of_no_seeds_leaves_an_empty_folder(tmp_path: Path) -> None:
 def test_weights_are_known_by_their_hash(tmp_path: Path) -> None:
     assert main(["weights", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "weights.json").read_text())
-    assert found == {"model": "lgm-mini", "sha256": hashlib.sha256(weights.MINI_PATH.read_bytes()).hexdigest()}
+    assert found == {"model": "lgm-mini", "sha256": hashlib.sha256(files.MINI_PATH.read_bytes()).hexdigest()}
 
 
 def test_machine_and_scenes_write_what_dvc_depends_on(

@@ -11,19 +11,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 VERSIONED = (
     *("torch", "torchvision", "gsplat", "numba", "numpy", "pycolmap", "trimesh", "embreex", "safetensors"),
     *("flip-evaluator", "lpips"),
 )
 
-READERS = ("fetch", "gates", "report", "plugin", "cli.py")
+READERS = ("fetch", "gates", "report", "plugin", "commands", "cli.py")
 """Parts of the package that no number of a record depends on (see the stages of dvc.yaml)."""
 
 
 def device_class() -> str:
     """Goldens are kept per device class: ``cpu-x86-64``, ``cuda-sm90``."""
+    import torch  # takes seconds, and most of this module does not need it
+
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
         return f"cuda-sm{major}{minor}"
@@ -33,6 +33,8 @@ def device_class() -> str:
 @lru_cache(maxsize=1)
 def fingerprint() -> dict[str, Any]:
     """Hardware and library versions that can change a number; no host or user name."""
+    import torch
+
     gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
     return {
         "device_class": device_class(),

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -58,9 +57,6 @@ FETCH = "fetch the capture, or point EVALSUITE_MIRROR at a mirror that has it"
 _PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 """nerfstudio's names of lenses that are OpenCV's, or its with coefficients left out."""
 
-_PARTS = ("images", "sparse/0", "train", "test")
-"""Folders of a capture that any loader reads."""
-
 
 @dataclass(frozen=True)
 class _Photo:
@@ -101,12 +97,6 @@ def load_capture(root: Path, scene_id: str, protocol: Protocol) -> Scene:
     if (root / "transforms_train.json").is_file():
         return load_synthetic(root, scene_id, protocol)
     return load_transforms(root, scene_id, protocol)
-
-
-def capture_files(root: Path, parts: Sequence[str] = _PARTS) -> tuple[tuple[str, Path], ...]:
-    """Name and place of every file of a capture that `load_capture` may read, or of those in other folders of it."""
-    paths = [*root.glob("transforms*.json"), *(path for part in parts for path in (root / part).rglob("*"))]
-    return tuple((path.relative_to(root).as_posix(), path) for path in sorted(paths) if path.is_file())
 
 
 def load_colmap(root: Path, scene_id: str, protocol: Protocol, images: str = "images") -> Scene:

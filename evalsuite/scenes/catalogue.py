@@ -1,4 +1,4 @@
-"""Every scene by id, and the suites made of them."""
+"""Every scene by id, and the suites made of them. Names cost nothing: what loads a scene is imported when it does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evalsuite.core.cases import Stratum
 from evalsuite.core.errors import BadDataError, MissingDataError
@@ -13,23 +14,22 @@ from evalsuite.core.mirror import places
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.registry import Registry
 from evalsuite.core.suites import Part, Suite
-from evalsuite.core.types import Scene
-from evalsuite.scenes.captures import capture_files, load_capture, load_colmap
-from evalsuite.scenes.gso import SCANS, gso_scene, scan_files
-from evalsuite.scenes.meshes import normalised
-from evalsuite.scenes.prepared import Origin, origin_of, read_origin, read_scene
-from evalsuite.scenes.procedural import KINDS, procedural_mesh
-from evalsuite.scenes.rig import object_scene
+from evalsuite.scenes.origin import Origin, origin_of, read_origin
+from evalsuite.scenes.sources import (
+    KINDS,
+    MIPNERF360,
+    SCANS,
+    files_of_capture,
+    files_of_mipnerf360,
+    locate_capture,
+    locate_mipnerf360,
+    scan_files,
+)
+
+if TYPE_CHECKING:  # written out where it is used: run-time checkers find a name by its whole path
+    import evalsuite.core.types
 
 _PROCEDURAL_SEED = 1
-MIPNERF360 = {
-    "room": "images_2",
-    "counter": "images_2",
-    "kitchen": "images_2",
-    "bonsai": "images_2",
-    "garden": "images_4",
-}
-"""Scenes of Mip-NeRF 360 in suite `paper`, and the publisher's reduced images that published numbers are made of."""
 
 PREPARED = Path("prepared")
 """Where prepared scenes lie below a mirror and below ``data``: one folder per protocol, in it one per scene."""
@@ -46,10 +46,10 @@ class SceneEntry:
 
     id: str
     stratum: Stratum
-    generate: Callable[[Protocol], Scene]
+    generate: Callable[[Protocol], evalsuite.core.types.Scene]
     files: Callable[[], Sequence[tuple[str, Path]]] = tuple
 
-    def load(self, protocol: Protocol) -> Scene:
+    def load(self, protocol: Protocol) -> evalsuite.core.types.Scene:
         """The scene: prepared, if a prepared one was made by this very code from these very files, else generated.
 
         A prepared scene serves on its own where the publisher's files are not at hand.
@@ -64,12 +64,27 @@ class SceneEntry:
                 return scene
         return self.generate(protocol)
 
-    def prepared(self, folder: Path, protocol: Protocol) -> Scene | None:
+    def require_at_hand(self, protocol: Protocol) -> None:
+        """Tell what `load` would lack, without loading anything.
+
+        Raises:
+            MissingDataError: neither prepared nor at hand.
+        """
+        try:
+            self.files()
+        except MissingDataError:
+            bare = origin_of(protocol, ())
+            if not any(_may_serve(folder, bare) for folder in places(PREPARED / protocol.name / self.id)):
+                raise
+
+    def prepared(self, folder: Path, protocol: Protocol) -> evalsuite.core.types.Scene | None:
         """The prepared scene in a folder; None if there is none, or it was made from something else.
 
         Raises:
             BadDataError: it is damaged.
         """
+        from evalsuite.scenes.prepared import read_scene
+
         try:
             origin = read_origin(folder)
             return read_scene(folder) if origin is not None and origin.matches(self.origin(protocol)) else None
@@ -87,60 +102,52 @@ class SceneEntry:
             return origin_of(protocol, ())
 
 
-def _procedural(kind: str, protocol: Protocol) -> Scene:
+def _may_serve(folder: Path, bare: Origin) -> bool:
+    """Whether a folder holds a prepared scene of this code and protocol; a damaged one says so when it is loaded."""
+    try:
+        origin = read_origin(folder)
+    except BadDataError:
+        return True
+    return origin is not None and origin.matches(bare)
+
+
+def _procedural(kind: str, protocol: Protocol) -> evalsuite.core.types.Scene:
+    from evalsuite.scenes.meshes import normalised
+    from evalsuite.scenes.procedural import procedural_mesh
+    from evalsuite.scenes.rig import object_scene
+
     mesh = normalised(procedural_mesh(kind, _PROCEDURAL_SEED), protocol.rig.object_radius)
     return object_scene(f"smoke.{kind}", KINDS[kind], mesh, protocol)
 
 
-def _capture(name: str, protocol: Protocol) -> Scene:
-    return load_capture(_locate_capture(name), f"capture.{name}", protocol)
+def _scan(scene_id: str, protocol: Protocol) -> evalsuite.core.types.Scene:
+    from evalsuite.scenes.gso import gso_scene
+
+    return gso_scene(scene_id, protocol)
 
 
-def _files_of_capture(name: str) -> tuple[tuple[str, Path], ...]:
-    return capture_files(_locate_capture(name))
+def _capture(name: str, protocol: Protocol) -> evalsuite.core.types.Scene:
+    from evalsuite.scenes.captures import load_capture
+
+    return load_capture(locate_capture(name), f"capture.{name}", protocol)
 
 
-def _locate_capture(name: str) -> Path:
-    folders = places(Path("captures") / name)
-    for folder in folders:
-        if folder.is_dir():
-            return folder
-    raise MissingDataError(
-        f"capture {name} is not in {' nor in '.join(map(str, folders))}; expected its images and poses there: set "
-        f"EVALSUITE_MIRROR to a mirror that has it and run: evalsuite fetch captures/{name}"
-    )
+def _mipnerf360(name: str, protocol: Protocol) -> evalsuite.core.types.Scene:
+    from evalsuite.scenes.captures import load_colmap
 
-
-def _mipnerf360(name: str, protocol: Protocol) -> Scene:
-    return load_colmap(_locate_mipnerf360(name), f"mipnerf360.{name}", protocol, MIPNERF360[name])
-
-
-def _files_of_mipnerf360(name: str) -> tuple[tuple[str, Path], ...]:
-    return capture_files(_locate_mipnerf360(name), (MIPNERF360[name], "sparse/0"))
-
-
-def _locate_mipnerf360(name: str) -> Path:
-    folders = places(Path("mipnerf360") / name)
-    for folder in folders:
-        if (folder / MIPNERF360[name]).is_dir():
-            return folder
-    raise MissingDataError(
-        f"{MIPNERF360[name]} of {name} is not in {' nor in '.join(map(str, folders))}; expected it and sparse/0 there, "
-        "as the publisher packs them; run: evalsuite fetch mipnerf360, or set EVALSUITE_MIRROR to a folder that holds "
-        f"mipnerf360/{name}"
-    )
+    return load_colmap(locate_mipnerf360(name), f"mipnerf360.{name}", protocol, MIPNERF360[name])
 
 
 SCENES: Registry[SceneEntry] = Registry("scene")
 for _kind, _stratum in KINDS.items():
     SCENES.add(f"smoke.{_kind}", SceneEntry(f"smoke.{_kind}", _stratum, partial(_procedural, _kind)))
 for _id, (_, _stratum) in SCANS.items():
-    SCENES.add(_id, SceneEntry(_id, _stratum, partial(gso_scene, _id), partial(scan_files, _id)))
+    SCENES.add(_id, SceneEntry(_id, _stratum, partial(_scan, _id), partial(scan_files, _id)))
 for _name in ("beer", "fox", "bonsai"):
-    _make, _files = partial(_capture, _name), partial(_files_of_capture, _name)
+    _make, _files = partial(_capture, _name), partial(files_of_capture, _name)
     SCENES.add(f"capture.{_name}", SceneEntry(f"capture.{_name}", "unbounded", _make, _files))
 for _name in MIPNERF360:
-    _make, _files = partial(_mipnerf360, _name), partial(_files_of_mipnerf360, _name)
+    _make, _files = partial(_mipnerf360, _name), partial(files_of_mipnerf360, _name)
     SCENES.add(f"mipnerf360.{_name}", SceneEntry(f"mipnerf360.{_name}", "unbounded", _make, _files))
 
 SUITES: Registry[Suite] = Registry("suite")

@@ -11,7 +11,7 @@ from evalsuite.core.protocol import PROTOCOLS
 from evalsuite.core.suites import Part, Suite
 from evalsuite.execution.trajectory import blank_record
 from evalsuite.scenes.catalogue import MIPNERF360, SCENES, SUITES
-from evalsuite.scenes.gso import SCANS
+from evalsuite.scenes.sources import SCANS
 
 PAPER = SUITES["paper"]
 ROOM, DINO = "mipnerf360.room", "gso.dino-3"

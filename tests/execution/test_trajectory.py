@@ -15,8 +15,8 @@ import trimesh
 from safetensors.torch import save_file
 
 from evalsuite.arms.arm import ArmSettings, Checkpoint
+from evalsuite.arms.catalogue import ARMS
 from evalsuite.arms.floors import MeanColour
-from evalsuite.arms.procedures import ARMS
 from evalsuite.core.cases import Trajectory
 from evalsuite.core.clock import Clock
 from evalsuite.core.errors import NonFiniteError, UnknownNameError

@@ -15,7 +15,8 @@ from evalsuite.models.lgm.config import INPUT_VIEWS, MAX_SPLATS
 from evalsuite.models.lgm.curves import plot_curves, read_log
 from evalsuite.models.lgm.dataset import FREE_VIEWS, RINGS, ObjectViews
 from evalsuite.models.lgm.network import LGM
-from evalsuite.models.lgm.training import SCORED_VIEWS, TrainSettings, score, start
+from evalsuite.models.lgm.settings import TrainSettings
+from evalsuite.models.lgm.training import SCORED_VIEWS, score, start
 
 _SAME_DB, _SAME_IOU = 0.01, 0.001
 """Half precision is stored if it costs less than this on the held-out objects."""
