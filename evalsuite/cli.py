@@ -155,6 +155,7 @@ def _add_approve(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     report = _command(commands, "report", "study:report", "print the tables and write the page from records")
     _add_suite(report)
+    report.add_argument("--weights", type=Path, help="file of the network's weights, which says what training took")
     report.add_argument("--numbers", type=Path, help="folder for means and Pareto curve, in files that DVC shows")
 
 

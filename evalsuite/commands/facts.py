@@ -12,7 +12,7 @@ from evalsuite.commands.chosen import chosen_suite
 from evalsuite.core.machine import fingerprint
 from evalsuite.core.protocol import Protocol
 from evalsuite.execution.preflight import require_folder
-from evalsuite.models.lgm.files import weights_path
+from evalsuite.models.lgm.files import weights_digest, weights_path
 from evalsuite.scenes.catalogue import SCENES
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def weights(options: argparse.Namespace) -> int:
     """Write the hash of the suite's network to ``weights.json``."""
     require_folder(options.out, "--out")
     model = chosen_suite(options).model
-    with weights_path(model).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = weights_digest(weights_path(model))
     _write_json(options.out / "weights.json", {"model": model, "sha256": digest})
     return 0
 

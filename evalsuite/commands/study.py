@@ -64,6 +64,8 @@ def report(options: argparse.Namespace) -> int:
     records = [record for case in expected if (record := store.read(case)) is not None]
     if not records:
         raise OptionError(f"no records in {store.root}; run `evalsuite run --suite {options.suite}` first")
+    from evalsuite.execution.training_cost import training_cost
+    from evalsuite.report.costs import cost_tables
     from evalsuite.report.numbers import write_numbers
     from evalsuite.report.page import write_page
     from evalsuite.report.tables import case_table, means_tables, stratum_table
@@ -72,7 +74,9 @@ def report(options: argparse.Namespace) -> int:
     console.width = max(console.width, TABLE_WIDTH)
     console.print(case_table(records))
     console.print(stratum_table(records), *means_tables(records))
-    print(write_page(store.root, options.out / "report", expected))
+    training = training_cost(suite, records)
+    console.print(*cost_tables(records, training, expected))
+    print(write_page(store.root, options.out / "report", expected, training))
     if options.numbers:
         write_numbers(records, options.numbers, expected)
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from evalsuite.arms.catalogue import NETWORK_ARMS
 from evalsuite.core.errors import MissingDataError, OptionError
+from evalsuite.core.mirror import places
 from evalsuite.execution.selection import Selection
 from evalsuite.models.lgm.files import weights_path
 from evalsuite.scenes.catalogue import SCENES
@@ -76,16 +77,19 @@ def require_folder(path: Path, option: str) -> None:
 
 def _require_scenes(selection: Selection) -> None:
     """At least one scene must have its data."""
+    suite, lacking = selection.suite, []
     scenes = dict.fromkeys(t.scene for t in selection.trajectories)
-    first: MissingDataError | None = None
     for scene in scenes:
         try:
-            SCENES[scene].require_at_hand(selection.suite.of(scene).protocol)
+            SCENES[scene].require_at_hand(suite.of(scene).protocol)
         except MissingDataError as error:
-            first = first or error
-        else:
-            return
-    if first is not None and len(scenes) == 1:
-        raise first
-    if first is not None:
-        raise MissingDataError(f"none of the {len(scenes)} scenes to run on is at hand; the first: {first}")
+            lacking.append(error)
+    if len(lacking) < len(scenes) or not scenes:
+        return
+    if len(scenes) == 1:
+        raise lacking[0]
+    searched = " nor in ".join(map(str, places(Path())))
+    raise MissingDataError(
+        f"none of the {len(scenes)} scenes to run on is in {searched}, as published or prepared; expected at least "
+        f"one: run: evalsuite fetch {suite.name.split('.')[0]}, or set EVALSUITE_MIRROR to a folder that holds them"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import traceback
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from evalsuite.execution.geometry import geometry_floor, measure_geometry
 from evalsuite.execution.speed import TimedRenderable, frames_per_second
 from evalsuite.metrics.evaluate import evaluate
 from evalsuite.metrics.perceptual import refuse_wrong_backbones
-from evalsuite.models.lgm.files import weights_path
+from evalsuite.models.lgm.files import weights_digest, weights_path
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
 from evalsuite.scenes.catalogue import SCENES
@@ -201,8 +200,7 @@ def _save_strip(images: np.ndarray, path: Path) -> None:
 
 @lru_cache(maxsize=4)
 def _weights_hash(model: str, weights: Path | None) -> str:
-    with weights_path(model, weights).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return weights_digest(weights_path(model, weights))[:12]
 
 
 @lru_cache(maxsize=2)

@@ -94,7 +94,13 @@ def export(out: Path, heldout: Sequence[ObjectViews], target: Path, ablations: S
     rows = _ablation_table(ablations)
     run = start(TrainSettings(**facts["settings"]), out)
     state, scores, dtype = _stored(run.averaged, heldout)
-    metadata = {"config": run.model.config.name, "steps": run.done.steps, "samples": run.done.samples, **scores}
+    metadata = {
+        "config": run.model.config.name,
+        "steps": run.done.steps,
+        "samples": run.done.samples,
+        "training_seconds": round(run.done.cpu_seconds * facts["processes"], 1),
+        **scores,
+    }
     # one entry: safetensors writes several in any order, and equal runs shall give equal bytes
     save_file(state, target, {"run": json.dumps(metadata, sort_keys=True)})
     target.chmod(0o644)  # safetensors writes files that only their owner can read

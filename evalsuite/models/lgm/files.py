@@ -1,8 +1,13 @@
-"""Where the weights of each network lie. Needs no torch."""
+"""Where the weights of each network lie, and what a file of weights says of itself. Needs no torch."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from evalsuite.core.errors import MissingDataError
 from evalsuite.core.mirror import places
@@ -41,3 +46,27 @@ def weights_path(name: str, explicit: Path | None = None) -> Path:
     raise MissingDataError(
         f"no weights of {name} on this machine; expected them at {' or '.join(map(str, candidates))}: {remedy}"
     )
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of a file of weights, hexadecimal; records hold its first twelve digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def training_seconds(path: Path) -> float | None:
+    """What training took, in seconds of processor time over all its processes.
+
+    Args:
+        path: file of weights; `evalsuite train --export` writes the number into it.
+
+    Returns:
+        None where the file does not say: published weights.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            run = json.loads((file.metadata() or {}).get("run", "{}"))
+        seconds = float(run["training_seconds"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
