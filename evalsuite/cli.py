@@ -28,14 +28,11 @@ _DEVICES = ("cpu", "cuda")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. User errors are one line on stderr and code 2."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help(sys.stderr)
-        return 2
     try:
-        code = int(resolve(f"evalsuite.commands.{options.command}")(options))
-        sys.stdout.flush()
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
     except EvalsuiteError as error:
         return _refused(str(error))
     except KeyboardInterrupt:
@@ -51,7 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{error.filename}: {error.strerror}; expected a file or folder that can be read and written: free it, or "
             "name another"
         )
-    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    return int(resolve(f"evalsuite.commands.{options.command}")(options))
 
 
 def _refused(reason: str) -> int:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from evalsuite.core.errors import SchemaError
 from evalsuite.records.schema import Record, loads
 
 
@@ -35,14 +36,20 @@ class RecordStore:
         """The record of a case, None if there is none.
 
         Raises:
-            SchemaError: the file is there but malformed or of a newer schema.
+            SchemaError: the file is there but malformed, of a newer schema, or cannot be read.
         """
         path = self.path(case_id)
-        if not path.exists():
-            return None
-        return loads(path.read_text(encoding="utf-8"), str(path))
+        return _read(path) if path.exists() else None
 
     def __iter__(self) -> Iterator[Record]:
         """All records, in the order of their ids."""
         for path in sorted(self.root.glob("*/*.json"), key=lambda p: f"{p.parent.name}/{p.stem}"):
-            yield loads(path.read_text(encoding="utf-8"), str(path))
+            yield _read(path)
+
+
+def _read(path: Path) -> Record:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SchemaError(f"{path} cannot be read ({error}); delete it and run the case again") from None
+    return loads(text, str(path))
