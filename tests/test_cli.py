@@ -171,6 +171,12 @@ def test_every_command_and_option_has_help_and_every_command_a_function() -> Non
             assert {choice.dest for choice in action._choices_actions if choice.help} == set(action.choices)
 
 
+def test_every_option_of_the_plugin_has_help(pytestconfig: pytest.Config) -> None:
+    options = pytestconfig._parser.getgroup("evalsuite").options
+    assert {"--suite", "--device", "--workers"} & {name for option in options for name in option.names()}
+    assert not [option.names() for option in options if not option.attrs().get("help")]
+
+
 def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage: evalsuite" in capsys.readouterr().err
