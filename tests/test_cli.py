@@ -231,12 +231,13 @@ def test_what_the_system_refuses_is_one_line(
     assert printed.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("fetch", "--list")])
+@pytest.mark.parametrize("arguments", [("--help",), ("fetch", "smoke"), ("fetch", "--list")])
 def test_a_reader_that_has_enough_ends_a_command_quietly(arguments: tuple[str, ...], tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "evalsuite.cli", *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "EVALSUITE_MIRROR"}
+    switched_off = ("EVALSUITE_MIRROR", "PYTHONUNBUFFERED")
+    environment = {name: value for name, value in os.environ.items() if name not in switched_off}
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=tmp_path, env=environment, check=False)
     os.close(write)
     assert done.stderr == b""
