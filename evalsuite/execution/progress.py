@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.selection import Selection
-
-if TYPE_CHECKING:  # written out where it is used: run-time checkers find a name by its whole path
-    import evalsuite.execution.local
 
 _POLL_SECONDS = 0.5
 _LOG_EVERY_SECONDS = 60.0
 
 
-def run_selection(selection: Selection, executor: evalsuite.execution.local.LocalExecutor, console: Console) -> None:
+def run_selection(selection: Selection, executor: LocalExecutor, console: Console) -> None:
     """Run every trajectory; afterwards every case of the selection has a record.
 
     A terminal gets a bar; a log file gets a line a minute.
