@@ -7,14 +7,13 @@ from collections.abc import Iterator
 
 import jaxtyping
 import pytest
-import torch
-
-from evalsuite.execution.local import fix_threads
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Under pytest-xdist every core has a process already: one thread each, but for tests that ask for more."""
     if hasattr(item.config, "workerinput"):
+        from evalsuite.execution.local import fix_threads  # takes seconds, which a refused command line should not
+
         fix_threads(1)
 
 
@@ -25,8 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("data") and not os.environ.get("EVALSUITE_MIRROR"):
             item.add_marker(no_data)
-        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        if item.get_closest_marker("gpu") and not _has_gpu():
             item.add_marker(no_gpu)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture

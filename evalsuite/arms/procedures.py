@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 
 from evalsuite.arms.alignment import require_agreeing_silhouettes, require_explained_inputs
-from evalsuite.arms.arm import Arm, ArmSettings, Checkpoint
+from evalsuite.arms.arm import ArmSettings, Checkpoint
 from evalsuite.arms.floors import MeanColour, VisualHull
 from evalsuite.arms.seeding import seed_gaussians
 from evalsuite.core.clock import Clock
-from evalsuite.core.registry import Registry
 from evalsuite.core.types import Evidence, Gaussians
 from evalsuite.models.lgm.inputs import infer, model_input, predict
 from evalsuite.models.lgm.network import LGM
@@ -53,14 +52,6 @@ def visual_hull(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iter
     with clock.phase("forward"):
         result = VisualHull.of(evidence.inputs, evidence.background, evidence.centre, evidence.radius)
     yield Checkpoint(0, result, clock.snapshot())
-
-
-ARMS: Registry[Arm] = Registry("arm")
-ARMS.add("a", feedforward)
-ARMS.add("b", warmstart)
-ARMS.add("c", scratch)
-ARMS.add("mean-colour", mean_colour)
-ARMS.add("visual-hull", visual_hull)
 
 
 def _forward(evidence: Evidence, settings: ArmSettings, clock: Clock) -> tuple[Gaussians, tuple[str, ...]]:

@@ -14,15 +14,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 VERSIONED = (
     *("torch", "torchvision", "gsplat", "numba", "llvmlite", "numpy", "scipy", "pillow", "pycolmap", "trimesh"),
     *("embreex", "safetensors", "flip-evaluator", "lpips"),
 )
 """Distributions that can move a number."""
 
-READERS = ("fetch", "gates", "report", "plugin", "cli", "cli.py")
+READERS = ("fetch", "gates", "report", "plugin", "commands", "cli.py")
 """Parts of the package that no number of a record depends on (see the stages of dvc.yaml)."""
 
 _MODULES = {"pillow": "PIL", "flip-evaluator": "flip_evaluator"}
@@ -37,6 +35,8 @@ def device_class(device: str) -> str:
         device: ``cpu``, or ``cuda`` with an index or without; of a GPU that is not there the architecture is unknown.
     """
     if device.split(":")[0] == "cuda":
+        import torch  # takes seconds, and most of this module does not need it
+
         if not torch.cuda.is_available():
             return "cuda"
         major, minor = torch.cuda.get_device_capability(device)
@@ -47,15 +47,19 @@ def device_class(device: str) -> str:
 @lru_cache(maxsize=2)
 def fingerprint(device: str) -> dict[str, Any]:
     """Hardware that a case on this device ran on, and library versions; no host or user name."""
-    on_gpu = device.startswith("cuda") and torch.cuda.is_available()
-    gpu = torch.cuda.get_device_properties(device) if on_gpu else None
+    gpu = cuda = None
+    if device.startswith("cuda"):
+        import torch
+
+        gpu = torch.cuda.get_device_properties(device) if torch.cuda.is_available() else None
+        cuda = torch.version.cuda if gpu else None
     return {
         "device_class": device_class(device),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "gpu": gpu.name if gpu else None,
         "gpu_bytes": gpu.total_memory if gpu else None,
-        "cuda": torch.version.cuda if gpu else None,
+        "cuda": cuda,
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED},

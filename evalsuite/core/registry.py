@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Generic, TypeVar
 
 from evalsuite.core.errors import OptionError, UnknownNameError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Address:
+    """Where a value lies that has not been asked for yet: ``module:name``."""
+
+    target: str
+
+
+def resolve(target: str) -> Any:
+    """What is called ``name`` in a module, which is imported now.
+
+    Args:
+        target: ``module:name``.
+    """
+    module, name = target.split(":")
+    return getattr(import_module(module), name)
 
 
 class Registry(Generic[T]):
@@ -15,23 +34,42 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._items: dict[str, T] = {}
+        self._items: dict[str, T | _Address] = {}
 
     def add(self, name: str, value: T) -> T:
         """Register ``value``; returns it."""
-        if name in self._items:
-            raise OptionError(f"{self.kind} {name!r} is registered twice; give one of them another name")
-        self._items[name] = value
+        self._set(name, value)
         return value
 
+    def add_target(self, name: str, target: str) -> None:
+        """Register what lies at ``module:name``; it is imported when it is first asked for, not to know its name."""
+        self._set(name, _Address(target))
+
+    def require(self, name: str) -> None:
+        """Refuse a name that is not registered; nothing is imported.
+
+        Raises:
+            UnknownNameError: no such name.
+        """
+        if name not in self._items:
+            raise UnknownNameError(self.kind, name, self._items)
+
     def __getitem__(self, name: str) -> T:
-        try:
-            return self._items[name]
-        except KeyError:
-            raise UnknownNameError(self.kind, name, self._items) from None
+        self.require(name)
+        value = self._items[name]
+        if isinstance(value, _Address):
+            found: T = resolve(value.target)
+            self._items[name] = found
+            return found
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def _set(self, name: str, value: T | _Address) -> None:
+        if name in self._items:
+            raise OptionError(f"{self.kind} {name!r} is registered twice; give one of them another name")
+        self._items[name] = value

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evalsuite.arms.procedures import ARMS
+from evalsuite.arms.catalogue import ARMS
 from evalsuite.core.cases import Case, Trajectory
 from evalsuite.core.errors import OptionError, UnknownNameError
 from evalsuite.core.suites import Suite
@@ -40,7 +40,7 @@ def find_suite(name: str, model: str | None = None, weights: Path | None = None)
         UnknownNameError: no such suite or network.
     """
     if model is not None:
-        _ = CONFIGS[model]
+        CONFIGS.require(model)
     return SUITES[name].with_network(model, weights)
 
 
@@ -55,11 +55,11 @@ def select(
     """
     chosen = SUITES[suite] if isinstance(suite, str) else suite
     for scene in scenes:
-        _ = SCENES[scene]
+        SCENES.require(scene)
         if scene not in chosen.scenes:
             raise UnknownNameError(f"scene of suite {chosen.name!r}", scene, chosen.scenes)
     for arm in arms:
-        _ = ARMS[arm]
+        ARMS.require(arm)
     expected = chosen.trajectories()
     ladder = sorted({n for t in expected if t.budget for n in t.steps})
     odd = [n for n in steps if n not in ladder]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import traceback
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import torch
 from PIL import Image
 
 from evalsuite.arms.arm import Arm, ArmSettings, Checkpoint
-from evalsuite.arms.procedures import ARMS
+from evalsuite.arms.catalogue import ARMS, NETWORK_ARMS
 from evalsuite.core.cases import Trajectory
 from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import look_at, orbit_position
@@ -29,7 +28,7 @@ from evalsuite.execution.geometry import geometry_floor, measure_geometry
 from evalsuite.execution.speed import TimedRenderable, frames_per_second
 from evalsuite.metrics.evaluate import evaluate
 from evalsuite.metrics.perceptual import refuse_wrong_backbones
-from evalsuite.models.lgm.weights import weights_path
+from evalsuite.models.lgm.files import weights_digest, weights_path
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
 from evalsuite.scenes.catalogue import SCENES
@@ -39,9 +38,6 @@ from evalsuite.splats.optimise import optimise
 from evalsuite.splats.ply import save_ply
 from evalsuite.splats.recipes import RECIPES
 from evalsuite.splats.surface import save_surface
-
-NETWORK_ARMS = ("a", "b")
-"""Arms whose result depends on the network's weights."""
 
 STRIP_VIEWS = 6
 """Held-out views shown in a record's image strip, spread evenly over all of them."""
@@ -219,8 +215,7 @@ def _save_strip(images: np.ndarray, path: Path) -> None:
 
 @lru_cache(maxsize=4)
 def _weights_hash(model: str, weights: Path | None) -> str:
-    with weights_path(model, weights).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return weights_digest(weights_path(model, weights))[:12]
 
 
 @lru_cache(maxsize=2)

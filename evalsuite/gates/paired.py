@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import bootstrap, wilcoxon
 
 from evalsuite.core.errors import NotComparableError, OptionError
 from evalsuite.core.phases import COST_PHASES
@@ -94,6 +93,8 @@ def judge_quantity(
     name: str, base: Sequence[float], head: Sequence[float], threshold: float, alpha: float
 ) -> PairedResult:
     """Judge seconds of pairs, at a level already corrected for the number of quantities."""
+    from scipy.stats import bootstrap, wilcoxon  # a second, which no refused command line should take
+
     logs = np.log(np.asarray(head) / np.asarray(base))
     p = float(wilcoxon(logs).pvalue) if logs.any() else 1.0
     interval = bootstrap(

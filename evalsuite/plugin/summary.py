@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evalsuite.core.errors import NotComparableError, SchemaError
+from evalsuite.execution.training_cost import training_cost
 from evalsuite.gates.golden import COMPARED, Change, Comparison, describe, specification
 from evalsuite.gates.means import LADDERS, Mean
 from evalsuite.plugin.study import Study, worst_first
@@ -130,7 +131,9 @@ def write_outputs(study: Study, environment: Mapping[str, str] = os.environ) -> 
         from evalsuite.report.page import write_page
 
         try:
-            write_page(study.store.root, study.settings.out / "report", [case.id for case in study.selection.cases])
+            cost = training_cost(study.selection.suite, study.records())
+            cases = [case.id for case in study.selection.cases]
+            write_page(study.store.root, study.settings.out / "report", cases, cost)
         except (NotComparableError, SchemaError) as error:  # such records block; the summary must come out all the same
             text += f"No page: {error}\n\n"
     study.settings.out.mkdir(parents=True, exist_ok=True)

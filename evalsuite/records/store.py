@@ -36,12 +36,12 @@ class RecordStore:
         """The record of a case, None if there is none.
 
         Raises:
-            SchemaError: the file is there but malformed, of a newer schema or of another case.
+            SchemaError: the file is there but malformed, of a newer schema or of another case, or cannot be read.
         """
         path = self.path(case_id)
         if not path.exists():
             return None
-        record = loads(path.read_text(encoding="utf-8"), str(path))
+        record = _read(path)
         if record.case != case_id:
             raise SchemaError(f"{path} is the record of {record.case}, expected {case_id}: run that case again")
         return record
@@ -49,4 +49,12 @@ class RecordStore:
     def __iter__(self) -> Iterator[Record]:
         """All records, in the order of their ids."""
         for path in sorted(self.root.glob("*/*.json"), key=lambda p: f"{p.parent.name}/{p.stem}"):
-            yield loads(path.read_text(encoding="utf-8"), str(path))
+            yield _read(path)
+
+
+def _read(path: Path) -> Record:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SchemaError(f"{path} cannot be read ({error}); delete it and run the case again") from None
+    return loads(text, str(path))

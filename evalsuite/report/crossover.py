@@ -303,13 +303,15 @@ class Cost:
 
     Attributes:
         seconds: per asset, mean over the pool's scenes.
-        hours: at each of `VOLUMES`; empty without seconds. Training is charged to A and B only.
+        hours: at each of `VOLUMES`; empty without seconds, or where training is unknown. It is charged to A and B only.
+        sunk_hours: with training counted as sunk; None without seconds.
         break_even: against C's final checkpoint; None if it never pays, or there is nothing to compare.
     """
 
     setting: Setting
     seconds: Mean
     hours: tuple[float, ...]
+    sunk_hours: float | None
     break_even: int | None
 
 
@@ -317,7 +319,7 @@ def cost_table(
     records: Iterable[Record],
     budget: str,
     scenes: Sequence[str],
-    training_seconds: float = 0.0,
+    training_seconds: float | None = 0.0,
     expected: Sequence[str] = (),
 ) -> list[Cost]:
     """Amortised cost of A, and of B and C at each N under a budget, over the scenes of a pool.
@@ -326,7 +328,7 @@ def cost_table(
         records: of one protocol.
         budget: of B and C; A counts under both.
         scenes: the pool.
-        training_seconds: of the network; 0 counts training as sunk.
+        training_seconds: of the network; 0 counts training as sunk, None says that it is unknown.
         expected: ids of the cases there should be, so that a final checkpoint nobody has run is still the final one.
     """
     spent: Mapping[Setting, Mapping[str, Outcome]] = outcomes(records, "seconds", expected)
@@ -341,9 +343,10 @@ def cost_table(
         training = 0.0 if setting.arm == "c" else training_seconds
         hours: tuple[float, ...] = ()
         volume = None
-        if mean.value is not None:
+        if mean.value is not None and training is not None:
             hours = tuple(amortised_hours(training, mean.value, assets) for assets in VOLUMES)
             if setting.arm != "c" and finals and finals[0] is not None:
                 volume = break_even(training, mean.value, finals[0])
-        rows.append(Cost(setting, mean, hours, volume))
+        sunk = None if mean.value is None else mean.value / 3600
+        rows.append(Cost(setting, mean, hours, sunk, volume))
     return rows

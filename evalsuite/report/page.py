@@ -17,13 +17,12 @@ from evalsuite.core.errors import MissingDataError
 from evalsuite.core.phases import COST_PHASES, PHASES
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
+from evalsuite.report.costs import cost_cells, training_sentence
 from evalsuite.report.crossover import (
     RATE_STEPS,
-    VOLUMES,
     Estimate,
     PoolTrade,
     SceneTrade,
-    cost_table,
     mean_points,
     pool_trades,
     scene_trades,
@@ -91,7 +90,7 @@ class SceneSection:
     failed: int
 
 
-def write_page(store_root: Path, out: Path, expected: Sequence[str], training_seconds: float = 0.0) -> Path:
+def write_page(store_root: Path, out: Path, expected: Sequence[str], training_seconds: float | None = None) -> Path:
     """Write the page of a record store.
 
     Args:
@@ -99,7 +98,7 @@ def write_page(store_root: Path, out: Path, expected: Sequence[str], training_se
         out: folder to write; everything the page shows is copied into it.
         expected: ids of the cases there should be; those without a record are listed as not run, and other records
             (seeds of a noise run, say) are left out. If empty, the page is of all there is.
-        training_seconds: of the network, for the cost table; 0 counts training as sunk.
+        training_seconds: of the network, for the cost table; 0 counts training as sunk, None says that it is unknown.
 
     Returns:
         Path of ``index.html``.
@@ -125,8 +124,8 @@ def write_page(store_root: Path, out: Path, expected: Sequence[str], training_se
         tables=[_trade_table(trades), _scene_trade_table(scene_trades(records, expected))],
         strata=[TextTable(title, *stratum_cells(records, key, n, expected)) for key, title, _, n in measured(records)],
         figures=_write_figures(records, out),
-        costs=_costs(records, training_seconds, expected),
-        training_hours=training_seconds / 3600,
+        costs=[TextTable(*cells) for cells in cost_cells(records, training_seconds, expected)],
+        training=training_sentence(training_seconds),
         not_run=[row for row in rows if row.status == NOT_RUN],
         failed=[row for row in rows if row.status not in ("ok", NOT_RUN)],
         scenes=list(_scenes(rows, {record.case: record for record in records}, store_root, out)),
@@ -280,28 +279,6 @@ def _write_figures(records: Sequence[Record], out: Path) -> list[Picture]:
                 alt = f"Plot of held-out PSNR against {against}, budget {budget}, {pool}. Means: {means}."
                 pictures.append(Picture(quote(name), alt))
     return pictures
-
-
-def _costs(records: Sequence[Record], training_seconds: float, expected: Sequence[str]) -> list[TextTable]:
-    header = ("arm", "seconds per asset", *(f"h at {volume:,}" for volume in VOLUMES), "break-even, assets")
-    tables = []
-    for pool, scenes in main_pools(records).items():
-        for budget in BUDGETS:
-            costs = cost_table(records, budget, scenes, training_seconds, expected)
-            # The last row is C's final checkpoint: without its seconds there is no rival to break even with.
-            never = "never" if costs and costs[-1].hours else "—"
-            rows = [
-                (
-                    cost.setting.label,
-                    cost.seconds.text(1),
-                    *([f"{hours:.4g}" for hours in cost.hours] or ["—"] * len(VOLUMES)),
-                    "" if cost.setting.arm == "c" else number(cost.break_even, 0) if cost.break_even else never,
-                )
-                for cost in costs
-            ]
-            if any(cost.setting.budget for cost in costs):
-                tables.append(TextTable(f"Budget {budget}, {pool}", header, rows))
-    return tables
 
 
 def _scenes(rows: Sequence[Row], records: dict[str, Record], store_root: Path, out: Path) -> Iterator[SceneSection]:

@@ -1,4 +1,4 @@
-"""Every scene by id, and the suites made of them."""
+"""Every scene by id, and the suites made of them. Names cost nothing: what loads a scene is imported when it does."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evalsuite.core.cases import Stratum
-from evalsuite.core.errors import BadDataError, MissingDataError
+from evalsuite.core.errors import BadDataError, MissingDataError, NonFiniteError
 from evalsuite.core.mirror import places
 from evalsuite.core.protocol import Protocol
 from evalsuite.core.registry import Registry
 from evalsuite.core.suites import Part, Suite
-from evalsuite.core.types import Scene
-from evalsuite.scenes.captures import capture_files, colmap_files, load_capture, load_colmap
-from evalsuite.scenes.gso import SCANS, gso_scene, scan_files
-from evalsuite.scenes.meshes import normalised
-from evalsuite.scenes.prepared import Origin, origin_of, read_origin, read_scene
-from evalsuite.scenes.procedural import KINDS, procedural_mesh
-from evalsuite.scenes.rig import object_scene
+from evalsuite.scenes.origin import Origin, origin_of, read_origin
+from evalsuite.scenes.sources import (
+    KINDS,
+    MIPNERF360,
+    SCANS,
+    locate_capture,
+    locate_mipnerf360,
+    scan_files,
+)
+
+if TYPE_CHECKING:  # written out where it is used: run-time checkers find a name by its whole path
+    import evalsuite.core.types
 
 _PROCEDURAL_SEED = 1
-MIPNERF360 = {
-    "room": "images_2",
-    "counter": "images_2",
-    "kitchen": "images_2",
-    "bonsai": "images_2",
-    "garden": "images_4",
-}
-"""Scenes of Mip-NeRF 360 in suite `paper`, and the publisher's reduced images that published numbers are made of."""
 
 PREPARED = Path("prepared")
 """Where prepared scenes lie below a mirror and below ``data``: one folder per protocol, in it one per scene."""
@@ -46,10 +44,10 @@ class SceneEntry:
 
     id: str
     stratum: Stratum
-    generate: Callable[[Protocol], Scene]
+    generate: Callable[[Protocol], evalsuite.core.types.Scene]
     files: Callable[[], Sequence[tuple[str, Path]]] = tuple
 
-    def load(self, protocol: Protocol) -> Scene:
+    def load(self, protocol: Protocol) -> evalsuite.core.types.Scene:
         """The scene: prepared, if a prepared one was made by this very code from these very files, else generated.
 
         A prepared scene serves on its own where the publisher's files are not at hand.
@@ -64,7 +62,22 @@ class SceneEntry:
                 return scene
         return replace(self.generate(protocol), source=self.origin(protocol).source)
 
-    def prepared(self, folder: Path, protocol: Protocol) -> Scene | None:
+    def require_at_hand(self, protocol: Protocol) -> None:
+        """Tell what `load` would lack, without loading anything.
+
+        Raises:
+            MissingDataError: neither prepared nor at hand.
+        """
+        try:
+            self.files()
+        except MissingDataError:
+            bare = origin_of(protocol, ())
+            if not any(_may_serve(folder, bare) for folder in places(PREPARED / protocol.name / self.id)):
+                raise
+        except (BadDataError, NonFiniteError):
+            pass  # files are there; loading them will say what is wrong, in the records of this scene alone
+
+    def prepared(self, folder: Path, protocol: Protocol) -> evalsuite.core.types.Scene | None:
         """The prepared scene in a folder; None if there is none, or it was made from something else.
 
         Raises:
@@ -73,6 +86,8 @@ class SceneEntry:
         here = self.origin(protocol) if folder.is_dir() else None
         if here is None:
             return None
+        from evalsuite.scenes.prepared import read_scene
+
         try:
             origin = read_origin(folder)
             if origin is None or not origin.matches(here):
@@ -105,55 +120,61 @@ class SceneEntry:
             return origin_of(protocol, ())
 
 
-def _procedural(kind: str, protocol: Protocol) -> Scene:
+def _may_serve(folder: Path, bare: Origin) -> bool:
+    """Whether a folder holds a prepared scene of this code and protocol; a damaged one says so when it is loaded."""
+    try:
+        origin = read_origin(folder)
+    except BadDataError:
+        return True
+    return origin is not None and origin.matches(bare)
+
+
+def _procedural(kind: str, protocol: Protocol) -> evalsuite.core.types.Scene:
+    from evalsuite.scenes.meshes import normalised
+    from evalsuite.scenes.procedural import procedural_mesh
+    from evalsuite.scenes.rig import object_scene
+
     mesh = normalised(procedural_mesh(kind, _PROCEDURAL_SEED), protocol.rig.object_radius)
     return object_scene(f"smoke.{kind}", KINDS[kind], mesh, protocol)
 
 
-def _capture(name: str, protocol: Protocol) -> Scene:
-    return load_capture(_locate_capture(name), f"capture.{name}", protocol)
+def _scan(scene_id: str, protocol: Protocol) -> evalsuite.core.types.Scene:
+    from evalsuite.scenes.gso import gso_scene
+
+    return gso_scene(scene_id, protocol)
+
+
+def _capture(name: str, protocol: Protocol) -> evalsuite.core.types.Scene:
+    from evalsuite.scenes.captures import load_capture
+
+    return load_capture(locate_capture(name), f"capture.{name}", protocol)
+
+
+def _mipnerf360(name: str, protocol: Protocol) -> evalsuite.core.types.Scene:
+    from evalsuite.scenes.captures import load_colmap
+
+    return load_colmap(locate_mipnerf360(name), f"mipnerf360.{name}", protocol, MIPNERF360[name])
 
 
 def _files_of_capture(name: str) -> tuple[tuple[str, Path], ...]:
-    return capture_files(_locate_capture(name))
+    folder = locate_capture(name)
+    from evalsuite.scenes.captures import capture_files
 
-
-def _locate_capture(name: str) -> Path:
-    folders = places(Path("captures") / name)
-    for folder in folders:
-        if folder.is_dir():
-            return folder
-    raise MissingDataError(
-        f"capture {name} is not in {' nor in '.join(map(str, folders))}; expected its images and poses there: set "
-        f"EVALSUITE_MIRROR to a mirror that has it and run: evalsuite fetch captures/{name}"
-    )
-
-
-def _mipnerf360(name: str, protocol: Protocol) -> Scene:
-    return load_colmap(_locate_mipnerf360(name), f"mipnerf360.{name}", protocol, MIPNERF360[name])
+    return capture_files(folder)
 
 
 def _files_of_mipnerf360(name: str) -> tuple[tuple[str, Path], ...]:
-    return colmap_files(_locate_mipnerf360(name), MIPNERF360[name])
+    folder = locate_mipnerf360(name)
+    from evalsuite.scenes.captures import colmap_files
 
-
-def _locate_mipnerf360(name: str) -> Path:
-    folders = places(Path("mipnerf360") / name)
-    for folder in folders:
-        if (folder / MIPNERF360[name]).is_dir():
-            return folder
-    raise MissingDataError(
-        f"{MIPNERF360[name]} of {name} is not in {' nor in '.join(map(str, folders))}; expected it and sparse/0 there, "
-        "as the publisher packs them; run: evalsuite fetch mipnerf360, or set EVALSUITE_MIRROR to a folder that holds "
-        f"mipnerf360/{name}"
-    )
+    return colmap_files(folder, MIPNERF360[name])
 
 
 SCENES: Registry[SceneEntry] = Registry("scene")
 for _kind, _stratum in KINDS.items():
     SCENES.add(f"smoke.{_kind}", SceneEntry(f"smoke.{_kind}", _stratum, partial(_procedural, _kind)))
 for _id, (_, _stratum) in SCANS.items():
-    SCENES.add(_id, SceneEntry(_id, _stratum, partial(gso_scene, _id), partial(scan_files, _id)))
+    SCENES.add(_id, SceneEntry(_id, _stratum, partial(_scan, _id), partial(scan_files, _id)))
 for _name in ("beer", "fox", "bonsai"):
     _make, _files = partial(_capture, _name), partial(_files_of_capture, _name)
     SCENES.add(f"capture.{_name}", SceneEntry(f"capture.{_name}", "unbounded", _make, _files))

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 
 from evalsuite.core.errors import BadDataError, EvalsuiteError
+from evalsuite.core.protocol import Protocol
 from evalsuite.scenes.catalogue import SCENES, SUITES
 from evalsuite.scenes.prepared import write_scene
 
@@ -45,7 +46,7 @@ def prepare(suite_name: str, root: Path, workers: int | None = None) -> Iterator
         UnknownNameError: no such suite.
     """
     suite = SUITES[suite_name]
-    tasks = [(scene, suite_name, root) for scene in suite.scenes]
+    tasks = [(scene, suite.of(scene).protocol, root) for scene in suite.scenes]
     workers = min(workers or len(os.sched_getaffinity(0)), len(tasks))
     if workers == 1:
         yield from (_prepare_scene(*task) for task in tasks)
@@ -56,8 +57,8 @@ def prepare(suite_name: str, root: Path, workers: int | None = None) -> Iterator
             yield future.result()
 
 
-def _prepare_scene(scene_id: str, suite_name: str, root: Path) -> Preparation:
-    start, protocol, entry = time.perf_counter(), SUITES[suite_name].of(scene_id).protocol, SCENES[scene_id]
+def _prepare_scene(scene_id: str, protocol: Protocol, root: Path) -> Preparation:
+    start, entry = time.perf_counter(), SCENES[scene_id]
     folder = root / protocol.name / scene_id
     try:
         try:

@@ -13,16 +13,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from importlib.metadata import version
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +33,13 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from evalsuite.core.conventions import opengl_from_opencv
-from evalsuite.core.errors import BadDataError, ShapeError
-from evalsuite.core.protocol import Protocol
+from evalsuite.core.errors import ShapeError
 from evalsuite.core.types import Cameras, Mesh, Points, Scene, SurfaceSamples, Views
 from evalsuite.scenes.colours import linear_from_srgb
 from evalsuite.scenes.meshes import load_mesh
+from evalsuite.scenes.origin import FACTS, SCHEMA, UNREADABLE, Origin, damaged, file_hash, read_json
 
-SCHEMA = 2
-_FACTS = "scene.json"
 _COLOURS = "_COLOURS"
-_LIBRARIES = ("embreex", "numpy", "pillow", "pycolmap", "scipy", "torch", "trimesh")
-"""What can change a pixel without a change of this package."""
 
 _ABANDONED_SECONDS = 86_400.0
 """Age of a folder in the making that nobody can still be at work on; the slowest scene takes minutes."""
@@ -60,64 +53,6 @@ _SURFACE_HEADER = "\n".join(
         "end_header\n",
     ]
 )
-
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a prepared scene was made from.
-
-    Attributes:
-        protocol: hash of the protocol.
-        code: hash of the code that makes scenes, and of the libraries' versions.
-        source: hash of the files it was read from; empty for procedural scenes and where they are not at hand.
-    """
-
-    protocol: str
-    code: str
-    source: str
-
-    def matches(self, other: Origin) -> bool:
-        """Whether both are of the same protocol and code, and of the same files where both know theirs."""
-        sources = {self.source, other.source} - {""}
-        return (self.protocol, self.code) == (other.protocol, other.code) and len(sources) < 2
-
-
-def origin_of(protocol: Protocol, files: Iterable[tuple[str, Path]]) -> Origin:
-    """What a scene made here and now would be made from.
-
-    Args:
-        protocol: of the scene.
-        files: name and place of each file it is read from; the names count, the places do not.
-    """
-    digests = {name: _sha256(path) for name, path in files}
-    source = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:12] if digests else ""
-    return Origin(protocol.hash, _code_hash(), source)
-
-
-@lru_cache(maxsize=1)
-def _code_hash() -> str:
-    package = Path(__file__).resolve().parents[1]
-    sources = sorted([*(package / "scenes").rglob("*.py"), *(package / "core").glob("*.py")])
-    state = {path.relative_to(package).as_posix(): _sha256(path) for path in sources}
-    state |= {name: version(name) for name in _LIBRARIES}
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def read_origin(folder: Path) -> Origin | None:
-    """What the prepared scene in a folder was made from; None if there is no folder, or a newer version wrote it.
-
-    Raises:
-        BadDataError: a folder without readable facts.
-    """
-    if not folder.is_dir():
-        return None
-    try:
-        facts = _read_json(folder / _FACTS)
-        return Origin(**facts["origin"]) if facts["schema"] == SCHEMA else None
-    except _UNREADABLE as error:
-        raise _damaged(folder, f"{_FACTS}: {error!r}") from error
 
 
 def write_scene(scene: Scene, origin: Origin, folder: Path) -> None:
@@ -145,9 +80,9 @@ def write_scene(scene: Scene, origin: Origin, folder: Path) -> None:
             "notes": list(scene.notes),
             "points": None if scene.points is None else len(scene.points),
             "origin": asdict(origin),
-            "files": {name: _sha256(fresh / name) for name in _names(fresh)},
+            "files": {name: file_hash(fresh / name) for name in _names(fresh)},
         }
-        _write_json(fresh / _FACTS, facts)
+        _write_json(fresh / FACTS, facts)
         fresh.chmod(0o755)
         _replace(fresh, folder)
     finally:
@@ -161,9 +96,9 @@ def read_scene(folder: Path) -> Scene:
         BadDataError: a file is missing, unknown, or differs from its hash.
     """
     try:
-        facts = _read_json(folder / _FACTS)
+        facts = read_json(folder / FACTS)
         _verify(folder, facts["files"])
-        split, frames = _read_json(folder / "split.json"), _read_json(folder / "transforms.json")["frames"]
+        split, frames = read_json(folder / "split.json"), read_json(folder / "transforms.json")["frames"]
         views = _read_views(folder, frames)
         place = {Path(frame["file_path"]).name: index for index, frame in enumerate(frames)}
         inputs, capture, heldout = (
@@ -184,21 +119,17 @@ def read_scene(folder: Path) -> Scene:
             notes=tuple(facts["notes"]),
             source=facts["origin"]["source"],
         )
-    except _UNREADABLE as error:
-        raise _damaged(folder, repr(error)) from error
+    except UNREADABLE as error:
+        raise damaged(folder, repr(error)) from error
 
 
 def _verify(folder: Path, listed: dict[str, str]) -> None:
-    found = set(_names(folder)) - {_FACTS}
+    found = set(_names(folder)) - {FACTS}
     for name in sorted(found ^ set(listed)):
-        raise _damaged(folder, f"{name} is {'unknown' if name in found else 'missing'}")
+        raise damaged(folder, f"{name} is {'unknown' if name in found else 'missing'}")
     for name, digest in listed.items():
-        if _sha256(folder / name) != digest:
-            raise _damaged(folder, f"{name} differs from its hash")
-
-
-def _damaged(folder: Path, reason: str) -> BadDataError:
-    return BadDataError(f"prepared scene {folder} is damaged ({reason}); expected it as it was written")
+        if file_hash(folder / name) != digest:
+            raise damaged(folder, f"{name} differs from its hash")
 
 
 def _write_parts(scene: Scene, folder: Path) -> None:
@@ -359,15 +290,6 @@ def _replace(fresh: Path, folder: Path) -> None:
 
 def _names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write_json(path: Path, tree: dict[str, Any]) -> None:

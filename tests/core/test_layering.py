@@ -27,6 +27,7 @@ ORDER = (
     "report",
     "plugin",
     "doctor",
+    "commands",
     "cli",
 )
 # What the order alone would allow, but DESIGN section 4 does not.

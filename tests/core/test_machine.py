@@ -106,7 +106,7 @@ def test_the_source_hash_follows_the_sources(package: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "reader", ["gates/golden.py", "report/page.py", "plugin/hooks.py", "fetch/x.py", "cli.py", "cli/run.py"]
+    "reader", ["gates/golden.py", "report/page.py", "plugin/hooks.py", "fetch/x.py", "cli.py", "commands/run.py"]
 )
 def test_what_only_reads_records_is_not_in_the_hash(package: Path, reader: str) -> None:
     before = fresh_hash()

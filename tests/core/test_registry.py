@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from evalsuite.core.errors import OptionError, UnknownNameError
@@ -48,3 +50,18 @@ def test_registries_are_apart() -> None:
     other: Registry[int] = Registry("other")
     one.add("x", 1)
     assert not len(other)
+
+
+def test_a_target_is_imported_when_it_is_asked_for_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "evalsuite.core.phases", raising=False)
+    late: Registry[object] = Registry("late")
+    late.add_target("phases", "evalsuite.core.phases:PHASES")
+    late.require("phases")
+    assert list(late) == ["phases"]
+    with pytest.raises(UnknownNameError, match="unknown late 'phase'; known: phases"):
+        late.require("phase")
+    with pytest.raises(OptionError, match="registered twice"):
+        late.add_target("phases", "evalsuite.core.phases:Phase")
+    assert "evalsuite.core.phases" not in sys.modules
+    assert "forward" in late["phases"]  # type: ignore[operator]
+    assert late["phases"] is late["phases"]

@@ -77,7 +77,26 @@ def test_workers_and_no_workers_make_equal_records(tmp_path: Path) -> None:
         assert bare[0] == bare[1]
 
 
-@pytest.mark.parametrize("workers", [None, 1, 3])
-def test_workers_default_to_cores(tmp_path: Path, workers: int | None) -> None:
-    executor = LocalExecutor(select("smoke").suite, RecordStore(tmp_path), workers=workers)
-    assert executor.workers >= 1 if workers is None else executor.workers == workers
+@pytest.mark.parametrize(
+    ("device", "asked", "cores", "threads", "workers"),
+    [
+        ("cpu", None, 3, 8, 3),
+        ("cpu", None, 8, 3, 3),
+        ("cpu", 5, 3, 8, 5),
+        ("cuda", None, 3, 8, 1),
+        ("cuda", 2, 3, 8, 2),
+    ],
+)
+def test_workers_default_to_the_cores_there_are_and_to_one_on_a_gpu(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    asked: int | None,
+    cores: int,
+    threads: int,
+    workers: int,
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
+    executor = LocalExecutor(select("smoke").suite, RecordStore(tmp_path), device=device, workers=asked)
+    assert executor.workers == workers

@@ -16,8 +16,8 @@ import trimesh
 from safetensors.torch import save_file
 
 from evalsuite.arms.arm import ArmSettings, Checkpoint
+from evalsuite.arms.catalogue import ARMS
 from evalsuite.arms.floors import MeanColour
-from evalsuite.arms.procedures import ARMS
 from evalsuite.core.cases import Trajectory
 from evalsuite.core.clock import Clock
 from evalsuite.core.errors import NonFiniteError, UnknownNameError
@@ -28,6 +28,8 @@ from evalsuite.core.types import Cameras, Evidence, Render, Scene
 from evalsuite.execution import trajectory as subject
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.trajectory import finished, run_trajectory
+from evalsuite.metrics.evaluate import evaluate
+from evalsuite.metrics.perceptual import BACKBONES, FOLDER
 from evalsuite.models.lgm.weights import load_lgm
 from evalsuite.records.schema import Reading, Record
 from evalsuite.records.store import RecordStore
@@ -412,3 +414,59 @@ def test_arms_never_see_heldout_views(store: RecordStore, monkeypatch: pytest.Mo
     for evidence in seen:
         for views in (evidence.inputs, evidence.supervision):
             assert torch.cdist(views.cameras.positions, heldout).min() > 1e-3
+
+
+def test_what_evaluation_took_is_not_the_arms_memory(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a meter of its own: every step of the arm takes 100 bytes, every evaluation 900."""
+    peak = 0
+
+    def take(size: int) -> None:
+        nonlocal peak
+        peak = max(peak, size)
+
+    def forget() -> None:
+        nonlocal peak
+        peak = 0
+
+    def thrifty(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
+        for steps in settings.steps:
+            take(100)
+            yield Checkpoint(steps, MeanColour.of(evidence.inputs, evidence.background), clock.snapshot())
+
+    def lavish(*arguments: Any) -> Any:
+        take(900)
+        return evaluate(*arguments)
+
+    monkeypatch.setitem(ARMS._items, "c", thrifty)
+    monkeypatch.setattr(subject, "evaluate", lavish)
+    monkeypatch.setattr(subject, "reset_peak", forget)
+    for name in ("host_peak_bytes", "device_peak_bytes"):
+        monkeypatch.setattr(subject, name, lambda: peak)
+    take(900)  # loading the scene is not the arm's either
+    run_trajectory(C, SUITE, store, "cpu")
+    records = [store.read(case.id) for case in C.cases]
+    assert [(r.status, r.peak_host_bytes, r.peak_device_bytes) for r in records if r] == [("ok", 100, 100)] * 2
+
+
+def test_a_wrong_backbone_ends_a_trajectory_before_its_arm_runs(
+    store: RecordStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+
+    def spy(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
+        ran.append(settings.steps)
+        yield Checkpoint(2, MeanColour.of(evidence.inputs, evidence.background), clock.snapshot())
+
+    monkeypatch.setitem(ARMS._items, "c", spy)
+    file = tmp_path / "mirror" / FOLDER / BACKBONES["lpips-vgg"].file
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"another network")
+    monkeypatch.setenv("EVALSUITE_MIRROR", str(tmp_path / "mirror"))
+    run_trajectory(C, SUITE, store, "cpu")
+    assert not ran
+    for case in C.cases:
+        record = store.read(case.id)
+        assert record is not None
+        assert record.status == "crashed"
+        assert f"{file.name}" in record.reason
+        assert "sha256 is" in record.reason

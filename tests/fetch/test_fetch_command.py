@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 from mirror_server import Web
 
-from evalsuite import cli
 from evalsuite.cli import main
+from evalsuite.commands import data
 from evalsuite.core.protocol import Protocol
 from evalsuite.fetch.fetching import Source, fetch
 from evalsuite.fetch.listing import size_text
@@ -123,7 +123,7 @@ def test_from_the_publisher_with_the_hash_to_commit(
 ) -> None:
     web.files["/net.v2"] = b"weights"
     item = Item("toys/net.v2", "a net", "CC0", "us", PurePosixPath("toys/net.v2"), 1000, url=web.url + "/net.v2")
-    monkeypatch.setattr(cli, "load_manifest", lambda: Manifest({item.id: item}, {}))
+    monkeypatch.setattr(data, "load_manifest", lambda: Manifest({item.id: item}, {}))
     assert main(["fetch", "toys"]) == 0
     sha256 = hashlib.sha256(b"weights").hexdigest()
     assert f'\n  "net.v2" = {{ bytes = 7, sha256 = "{sha256}" }}\n1 of 1 items' in capsys.readouterr().out

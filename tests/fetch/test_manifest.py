@@ -9,9 +9,9 @@ import pytest
 
 from evalsuite.core.errors import SchemaError, UnknownNameError
 from evalsuite.fetch.manifest import Item, load_manifest
-from evalsuite.models.lgm.weights import PUBLIC_FILES
+from evalsuite.models.lgm.files import PUBLIC_FILES
 from evalsuite.scenes.catalogue import MIPNERF360, SUITES
-from evalsuite.scenes.gso import SCANS
+from evalsuite.scenes.sources import SCANS
 
 MANIFEST = load_manifest()
 

@@ -11,6 +11,7 @@ import pytest
 from evalsuite.core.errors import MissingDataError
 from evalsuite.models.lgm.card import export
 from evalsuite.models.lgm.config import TRAINABLE, LGMConfig
+from evalsuite.models.lgm.files import training_seconds
 from evalsuite.models.lgm.network import LGM
 from evalsuite.models.lgm.training import TrainSettings, save, start
 from evalsuite.models.lgm.weights import load_state
@@ -52,6 +53,7 @@ def test_export_writes_weights_curves_and_card(tmp_path: Path) -> None:
     target = tmp_path / "toy.safetensors"
     export(tmp_path / "run", [], target, [tmp_path / "run", tmp_path / "scans"])
     load_state(LGM(TOY), target)
+    assert training_seconds(target) == 2 * 1234.5, "over both processes"
     again = tmp_path / "again.safetensors"
     export(tmp_path / "run", [], again)
     assert again.read_bytes() == target.read_bytes()

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from evalsuite.core.errors import BadWeightsError, MissingDataError, UnknownNameError
-from evalsuite.models.lgm import weights
+from evalsuite.models.lgm import files
 from evalsuite.models.lgm.config import CONFIGS, LGMConfig
 from evalsuite.models.lgm.network import LGM
 from evalsuite.models.lgm.weights import load_lgm, load_state
@@ -142,9 +142,9 @@ def test_a_file_named_by_the_user_goes_first(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("EVALSUITE_MIRROR", str(tmp_path))
     path = tmp_path / "mine.safetensors"
     with pytest.raises(MissingDataError, match=r"no weights of lgm-big at .*mine\.safetensors"):
-        weights.weights_path("lgm-big", path)
+        files.weights_path("lgm-big", path)
     path.touch()
-    assert weights.weights_path("lgm-big", path) == path
+    assert files.weights_path("lgm-big", path) == path
 
 
 def test_public_weights_come_from_the_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_missing_weights_say_where_to_put_them(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
     with pytest.raises(MissingDataError, match=os.path.join("weights", "lgm", "model_fp16_fixrot")):
         load_lgm("lgm-big")
-    monkeypatch.setattr(weights, "MINI_PATH", tmp_path / "absent.safetensors")
+    monkeypatch.setattr(files, "MINI_PATH", tmp_path / "absent.safetensors")
     with pytest.raises(MissingDataError, match=r"absent\.safetensors"):
         load_lgm("lgm-mini")
     with pytest.raises(MissingDataError, match="no public weights"):
@@ -176,8 +176,8 @@ def test_missing_weights_say_where_to_put_them(tmp_path: Path, monkeypatch: pyte
 def test_the_package_carries_mini() -> None:
     model = load_lgm("lgm-mini")
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
-    card = weights.MINI_PATH.with_suffix(".md").read_text()
-    with safe_open(weights.MINI_PATH, framework="pt") as file:
+    card = files.MINI_PATH.with_suffix(".md").read_text()
+    with safe_open(files.MINI_PATH, framework="pt") as file:
         samples = json.loads(file.metadata()["run"])["samples"]
     assert f"{samples:,} |" in card
-    assert weights.MINI_PATH.stat().st_size < 10_000_000
+    assert files.MINI_PATH.stat().st_size < 10_000_000

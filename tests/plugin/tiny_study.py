@@ -76,7 +76,7 @@ def probe_record(case: str, device: str) -> Record:
     return Record(case, ENGINE, ENGINE, case.split("/")[1], None, 0, 0, ENGINE, "made-up", "made-up", metrics=readings)
 
 
-def page_without_plots(store: Path, out: Path, expected: Sequence[str]) -> Path:
+def page_without_plots(store: Path, out: Path, expected: Sequence[str], training: float | None = None) -> Path:
     """What the page reads, and none of the seconds that drawing takes."""
     check_comparable(RecordStore(store))
     return out

@@ -12,9 +12,10 @@ from capture_factories import PROTOCOL, lens_camera, write_transforms
 from PIL import Image
 
 from evalsuite.cli import main
-from evalsuite.core.errors import BadDataError, UnknownNameError
+from evalsuite.core.errors import BadDataError
 from evalsuite.core.protocol import PROTOCOLS, Protocol, Rig
 from evalsuite.core.suites import Suite
+from evalsuite.scenes import preparation
 from evalsuite.scenes.catalogue import SCENES, SUITES
 from evalsuite.scenes.preparation import prepare
 from evalsuite.scenes.prepared import write_scene
@@ -95,11 +96,19 @@ def test_one_failure_does_not_stop_the_rest(
     assert printed.err.count("\n") == 1
 
 
-def test_processes_prepare_the_embedded_suites_scenes_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers import the package anew, so this suite is one they know."""
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnknownNameError, match="Did you mean 'smoke'"):
-        next(prepare("smok", Path("data/prepared"), 2))
+def test_processes_make_the_same_bytes(suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [done.outcome for done in prepare(suite, tmp_path / "one", 1)] == ["prepared"] * 2
+    monkeypatch.setattr(preparation, "write_scene", None)  # not in this process: workers import it anew
+    assert sorted((done.scene, done.outcome) for done in prepare(suite, tmp_path / "two", 2)) == [
+        ("smoke.blob", "prepared"),
+        ("smoke.truck", "prepared"),
+    ]
+    one, two = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "one", tmp_path / "two")
+    )
+    assert len(one) > 20
+    assert one == two
 
 
 def test_unknown_suite_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,11 +20,12 @@ from evalsuite.core.conventions import opencv_from_opengl
 from evalsuite.core.errors import BadDataError, ShapeError
 from evalsuite.core.protocol import PROTOCOLS, CaptureRule, GeometryRule, Protocol, Rig
 from evalsuite.core.types import Cameras, Mesh, Points, Scene, SurfaceSamples, Views
-from evalsuite.scenes import catalogue, prepared
+from evalsuite.scenes import catalogue, origin, prepared
 from evalsuite.scenes.captures import load_transforms
 from evalsuite.scenes.catalogue import SCENES, SceneEntry
 from evalsuite.scenes.meshes import TexturedMesh, normalised
-from evalsuite.scenes.prepared import Origin, origin_of, read_origin, read_scene, write_scene
+from evalsuite.scenes.origin import Origin, origin_of, read_origin
+from evalsuite.scenes.prepared import read_scene, write_scene
 from evalsuite.scenes.procedural import procedural_mesh
 from evalsuite.scenes.rig import object_scene
 
@@ -265,7 +266,7 @@ def test_another_source_another_protocol_and_other_code_are_generated(
     entry.load(replace(TINY, rig=replace(TINY.rig, supersample=3)))
     assert _calls(entry) == 1
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "_code_hash", lambda: "f" * 12)
+        patch.setattr(origin, "_code_hash", lambda: "f" * 12)
         entry.load(TINY)
     assert _calls(entry) == 2
     Path("source.obj").write_text("v 0 0 1")
@@ -275,7 +276,7 @@ def test_another_source_another_protocol_and_other_code_are_generated(
 
 def test_a_folder_of_a_newer_version_is_passed_over(entry: SceneEntry) -> None:
     facts = json.loads((_folder() / "scene.json").read_text())
-    (_folder() / "scene.json").write_text(json.dumps({**facts, "schema": prepared.SCHEMA + 1}))
+    (_folder() / "scene.json").write_text(json.dumps({**facts, "schema": origin.SCHEMA + 1}))
     entry.load(TINY)
     assert _calls(entry) == 1
 
@@ -294,7 +295,7 @@ def test_places_of_files_do_not_count_but_their_names_and_contents(tmp_path: Pat
 
 def test_a_crash_leaves_what_was_there(castle: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scene(castle, ORIGIN, tmp_path / "a")
-    monkeypatch.setattr(prepared, "_sha256", lambda path: 1 / 0)
+    monkeypatch.setattr(prepared, "file_hash", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_scene(castle, ORIGIN, tmp_path / "a")
     monkeypatch.undo()

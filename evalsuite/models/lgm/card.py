@@ -15,7 +15,8 @@ from evalsuite.models.lgm.config import INPUT_VIEWS, MAX_SPLATS
 from evalsuite.models.lgm.curves import plot_curves, read_log
 from evalsuite.models.lgm.dataset import FREE_VIEWS, RINGS, ObjectViews
 from evalsuite.models.lgm.network import LGM
-from evalsuite.models.lgm.training import SCORED_VIEWS, TrainSettings, score, start
+from evalsuite.models.lgm.settings import TrainSettings
+from evalsuite.models.lgm.training import SCORED_VIEWS, score, start
 
 _SAME_DB, _SAME_IOU = 0.01, 0.001
 """Half precision is stored if it costs less than this on the held-out objects."""
@@ -93,7 +94,13 @@ def export(out: Path, heldout: Sequence[ObjectViews], target: Path, ablations: S
     rows = _ablation_table(ablations)
     run = start(TrainSettings(**facts["settings"]), out)
     state, scores, dtype = _stored(run.averaged, heldout)
-    metadata = {"config": run.model.config.name, "steps": run.done.steps, "samples": run.done.samples, **scores}
+    metadata = {
+        "config": run.model.config.name,
+        "steps": run.done.steps,
+        "samples": run.done.samples,
+        "training_seconds": round(run.done.cpu_seconds * facts["processes"], 1),
+        **scores,
+    }
     # one entry: safetensors writes several in any order, and equal runs shall give equal bytes
     save_file(state, target, {"run": json.dumps(metadata, sort_keys=True)})
     target.chmod(0o644)  # safetensors writes files that only their owner can read

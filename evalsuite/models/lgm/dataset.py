@@ -21,11 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from evalsuite.core.errors import BadDataError, MissingDataError
+from evalsuite.core.errors import BadDataError
 from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG, OBJECT_RADIUS
 from evalsuite.core.types import Cameras, Views
 from evalsuite.models.lgm.config import INPUT_VIEWS, LGMConfig
 from evalsuite.models.lgm.inputs import assemble, cameras_in_frame, lgm_frame, plucker
+from evalsuite.models.lgm.settings import training_scans
 from evalsuite.scenes.meshes import load_mesh, normalised
 from evalsuite.scenes.procedural import random_mesh
 from evalsuite.scenes.raytrace import render_mesh
@@ -146,9 +147,7 @@ def build_cache(meshes: Path, cache: Path, procedural: int, workers: int = 2) ->
     Raises:
         MissingDataError: no scans in ``meshes``.
     """
-    scans = sorted(meshes.glob("*.glb"))
-    if not scans:
-        raise MissingDataError(f"no *.glb in {meshes}; expected the training scans: point --data at train_meshes/")
+    scans = training_scans(meshes)
     cache.mkdir(parents=True, exist_ok=True)
     sources = {path.stem: str(path) for path in scans} | {
         name: name for name in (f"{PROCEDURAL}{i}" for i in range(procedural))

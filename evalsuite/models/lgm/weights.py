@@ -8,15 +8,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from evalsuite.core.errors import BadWeightsError, MissingDataError
-from evalsuite.core.mirror import places
+from evalsuite.core.errors import BadWeightsError
 from evalsuite.models.lgm.config import CONFIGS, LGMConfig
+from evalsuite.models.lgm.files import weights_path
 from evalsuite.models.lgm.network import LGM
-
-MINI_PATH = Path(__file__).with_name("lgm-mini.safetensors")
-
-PUBLIC_FILES = {"lgm-big": "model_fp16_fixrot.safetensors"}
-"""Public checkpoint of each model that has one; the hub's other files predate the rotation fix."""
 
 _IGNORED_PREFIX = "lpips_loss."
 """Keys of the loss network that some published files still carry."""
@@ -27,35 +22,6 @@ _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """First bytes of what ``torch.save`` writes: a zip archive, or a bare pickle."""
 
 Shapes = dict[str, tuple[int, ...]]
-
-
-def weights_path(name: str, explicit: Path | None = None) -> Path:
-    """Where the weights of a registered model are on this machine.
-
-    The explicit file; else the one in the package (``lgm-mini``); else ``weights/lgm`` of the mirror, then of ``data``.
-
-    Raises:
-        UnknownNameError: no such model.
-        MissingDataError: no weights for it; the message says where to put them.
-    """
-    config = CONFIGS[name]
-    if explicit is not None:
-        if explicit.is_file():
-            return explicit
-        raise MissingDataError(f"no weights of {name} at {explicit}; expected a safetensors file: correct the path")
-    if name == "lgm-mini":
-        candidates: tuple[Path, ...] = (MINI_PATH,)
-    elif name in PUBLIC_FILES:
-        candidates = places(Path("weights/lgm") / PUBLIC_FILES[name])
-    else:
-        raise MissingDataError(f"{config.name} has no public weights; use lgm-mini or lgm-big, or name a file of yours")
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    remedy = "train it with evalsuite train" if name == "lgm-mini" else "run: evalsuite fetch lgm"
-    raise MissingDataError(
-        f"no weights of {name} on this machine; expected them at {' or '.join(map(str, candidates))}: {remedy}"
-    )
 
 
 def load_lgm(name: str, path: Path | None = None, dtype: torch.dtype = torch.float32) -> LGM:

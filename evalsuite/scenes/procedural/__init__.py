@@ -5,7 +5,8 @@ Modules in the order data flows: `randomness` (noise, random items), `shapes` (s
 `random_objects` (the endless supply).
 """
 
-from evalsuite.scenes.procedural.objects import KINDS, procedural_mesh
+from evalsuite.scenes.procedural.objects import procedural_mesh
 from evalsuite.scenes.procedural.random_objects import random_mesh
+from evalsuite.scenes.sources import KINDS
 
 __all__ = ["KINDS", "procedural_mesh", "random_mesh"]

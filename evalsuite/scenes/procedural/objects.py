@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from evalsuite.core.cases import Stratum
 from evalsuite.core.errors import UnknownNameError
 from evalsuite.scenes.meshes import TexturedMesh
 from evalsuite.scenes.procedural.baking import Part, assembled
@@ -50,16 +49,8 @@ from evalsuite.scenes.procedural.shapes import (
     torus,
     tube,
 )
+from evalsuite.scenes.sources import KINDS
 
-KINDS: dict[str, Stratum] = {
-    "chair": "thin",
-    "wheel": "thin",
-    "castle": "blocky",
-    "truck": "blocky",
-    "blob": "organic",
-    "creature": "organic",
-}
-"""Kinds of procedural objects, each with the stratum its scenes belong to."""
 _KIND_TEXELS = 260.0
 
 

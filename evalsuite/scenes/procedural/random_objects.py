@@ -9,7 +9,7 @@ import numpy as np
 
 from evalsuite.scenes.meshes import TexturedMesh
 from evalsuite.scenes.procedural.baking import Part, assembled, moved
-from evalsuite.scenes.procedural.objects import BUILDERS, KINDS
+from evalsuite.scenes.procedural.objects import BUILDERS
 from evalsuite.scenes.procedural.patterns import Space, random_pattern
 from evalsuite.scenes.procedural.randomness import one_of, random_rotation
 from evalsuite.scenes.procedural.shapes import (
@@ -27,6 +27,7 @@ from evalsuite.scenes.procedural.shapes import (
     torus,
     tube,
 )
+from evalsuite.scenes.sources import KINDS
 
 _RANDOM_TEXELS = 140.0
 
