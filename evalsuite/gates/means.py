@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evalsuite.gates.golden import Approved, Change, Comparison, Golden, Verdict, specification
+from evalsuite.gates.golden import DUST, Approved, Change, Comparison, Golden, Verdict, specification
 from evalsuite.gates.noise import allowed, visible
 
 LADDERS = "B and C"
@@ -59,7 +59,8 @@ class Mean:
         return visible(self.tolerance, self.sigma)
 
     def __str__(self) -> str:
-        sigmas = f", {self.drop / self.sigma:+.1f} sigma" if self.sigma else ""
+        floor = 0.0 if self.setting == LADDERS else specification(self.metric).floor
+        sigmas = f", {self.drop / self.sigma:+.1f} sigma" if self.sigma > DUST * floor else ""
         return (
             f"{self.setting}: {self.metric} lost {self.drop:+.4g} {self.unit} in the mean over {self.scenes} scenes "
             f"(tolerance {self.tolerance:.2g}{sigmas}; most in {self.worst})"
