@@ -13,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from evalsuite.core.cases import Trajectory
 from evalsuite.core.errors import EvalsuiteError, OptionError
 from evalsuite.core.suites import Suite
 from evalsuite.execution.selection import Selection, find_suite, select
@@ -140,6 +141,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(skip)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Narrow the study to what the picked tests need, and refuse what cannot or must not run."""
     config, option = session.config, session.config.option
@@ -152,9 +154,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         _require_plugin(plugin, config.pluginmanager)
     if option.update_snapshots or option.update_new_snapshots_only:
         raise pytest.UsageError(REFUSAL)
-    needed = _needed_cases(items)
-    if needed is not None:
-        study.narrow(needed)
+    items = _narrow(study, items, session)
     if not hasattr(config, "workerinput") and not _lacks_gpu(study):
         try:
             study.require_ready()
@@ -243,16 +243,39 @@ def _claims(items: Iterable[pytest.Item]) -> tuple[Claim, ...]:
         raise pytest.UsageError(str(error)) from None
 
 
+def _narrow(study: Study, items: list[pytest.Item], session: pytest.Session) -> list[pytest.Item]:
+    """Narrow a study to what its picked tests need; returns those that are left.
+
+    A claim that was picked along with some of the cases (by ``-k mean-colour``, which is in its name) goes: it is about
+    all of them.
+    """
+    claims = [item for item in items if "claim" in _params(item)]
+    others = [item for item in items if item not in claims]
+    needed = _needed_cases(others if any("case" in _params(item) for item in others) else items)
+    if needed is None:
+        return items
+    study.narrow(needed)
+    if study.selection.whole or not claims:
+        return items
+    session.items[:] = [item for item in session.items if item not in claims]
+    session.config.hook.pytest_deselected(items=claims)
+    return others
+
+
+def _params(item: pytest.Item) -> dict[str, object]:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params if callspec else {}
+
+
 def _needed_cases(items: Iterable[pytest.Item]) -> set[str] | None:
     """Ids of the cases that tests of a study need; None for all: some test is about the study as a whole."""
     needed: set[str] = set()
     for item in items:
-        callspec = getattr(item, "callspec", None)
-        params = callspec.params if callspec else {}
+        params = _params(item)
+        trajectory = params.get("warmstart")
         if "case" in params:
             needed.add(str(params["case"]))
-        elif "warmstart" in params:
-            trajectory = params["warmstart"]
+        elif isinstance(trajectory, Trajectory):
             needed |= {f"{trajectory.scene}/a", f"{trajectory.id}-n0"}
         elif "probe" not in params:
             return None
@@ -275,5 +298,5 @@ def _over(metafunc: pytest.Metafunc, name: str, values: Sequence[tuple[str, obje
 
 def _is_idle(item: pytest.Item) -> bool:
     """Whether there was nothing to run this test over."""
-    callspec = getattr(item, "callspec", None)
-    return callspec is not None and any(callspec.params.get(name, item) is None for name in _OVER)
+    params = _params(item)
+    return any(params.get(name, item) is None for name in _OVER)
