@@ -193,14 +193,14 @@ def sight_rows(comparisons: Sequence[Comparison], means: Sequence[Mean]) -> list
     rows: list[tuple[str, ...]] = []
     for metric in sorted({change.metric for change in changes}):
         own = [change for change in changes if change.metric == metric]
-        settings = [m.visible for m in means if m.metric == metric and m.setting != LADDERS and m.sigma]
+        settings = [m.visible for m in means if m.metric == metric and m.setting != LADDERS and m.noisy]
         ladders = [m.visible for m in means if m.metric == metric and m.setting == LADDERS]
         rows.append(
             (
                 metric,
                 specification(metric).unit,
-                _median([change.visible for change in own if not change.sigma and change.measured]),
-                _median([change.visible for change in own if change.sigma]),
+                _median([change.visible for change in own if change.sigmas is None and change.measured]),
+                _median([change.visible for change in own if change.sigmas is not None]),
                 _median(settings),
                 f"{ladders[0]:.1f} sigma" if ladders else "",
             )
