@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -88,12 +88,15 @@ class Study:
         self.expected = (*(case.id for case in self.selection.cases), *self.probes)
 
     def require_ready(self) -> None:
-        """Refuse to begin what cannot give a number.
+        """Refuse to begin where nothing can run; one scene that lacks its data, of a suite that has some, is not-run.
 
         Raises:
-            EvalsuiteError: no scene has its data, or the network has no weights; in one line, with the next step.
+            EvalsuiteError: no scene of the suite has its data, or the network has no weights; in one line, with the
+                next step.
         """
-        require_ready(self.selection, self.settings.device)
+        arms = {t.arm for t in self.selection.trajectories}
+        everywhere = tuple(t for t in self.selection.suite.trajectories() if t.arm in arms)
+        require_ready(replace(self.selection, trajectories=everywhere), self.settings.device)
 
     def run(self) -> None:
         """Run everything expected, unless it has been."""

@@ -18,11 +18,11 @@ PATIENCE = 240.0
 """Seconds until a process that ought to start, or to end, is given up on; they take a few."""
 
 SLEEPER = """
-import os, time
+import os, signal, time
 from pathlib import Path
 
 def sleep(trajectory, *_):
-    Path(f"worker-{os.getpid()}").touch()
+    Path(f"worker-{os.getpid()}").write_text(signal.getsignal(signal.SIGINT).name)
     time.sleep(3600)
 """
 CONFTEST = """
@@ -100,6 +100,8 @@ def test_an_interrupted_study_ends_its_workers_and_gives_no_verdict(
     assert summary.read_text().strip() == line
     assert "cases expected" not in output
     assert "Traceback" not in output
+    heeded = {path.read_text() for path in tmp_path.glob("worker-*")}
+    assert heeded == {"SIG_IGN"}, "what becomes of a worker is for its parent to say"
 
 
 def test_workers_of_a_killed_study_end_too(running: subprocess.Popen[str], tmp_path: Path) -> None:

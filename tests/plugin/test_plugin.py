@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from evalsuite.core.suites import Suite
 from evalsuite.execution.probes import PROBE_CASES, probe
 from evalsuite.metrics.spec import ENGINE
 from evalsuite.plugin.verdict import NO_VERDICT
+from evalsuite.scenes.catalogue import SUITES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PART = ("--scene", "smoke.blob", "--arm", "mean-colour")
@@ -95,8 +97,8 @@ def test_case_without_golden_fails(project: pytest.Pytester) -> None:
 
 
 def test_missing_data_is_not_run(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
-    result = project.runpytest_inprocess("--suite", "scan", "--scene", "gso.dino-3", "--arm", "mean-colour")
+    monkeypatch.setitem(SUITES._items, "mixed", Suite("mixed", ("smoke.blob", "gso.dino-3")))
+    result = project.runpytest_inprocess("--suite", "mixed", "--scene", "gso.dino-3", "--arm", "mean-colour")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*not-run*gso.dino-3/mean-colour*EVALSUITE_MIRROR*"])
 

@@ -250,11 +250,15 @@ def test_a_suite_without_any_data_is_refused_at_once(tiny: pytest.Pytester) -> N
     assert tiny.runpytest_inprocess("--suite", "scan", "--collect-only", "-q").ret == PASSED
 
 
-def test_one_scene_with_its_data_is_enough_to_begin(tiny: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scene_is_not_run_where_another_of_its_suite_has_its_data(
+    tiny: pytest.Pytester, changes: Changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(SUITES._items, "mixed", Suite("mixed", ("smoke.blob", "gso.dino-3")))
-    result = tiny.runpytest_inprocess("--suite", "mixed")
-    assert result.ret == FAILED, "no goldens"
-    result.stdout.fnmatch_lines(["*no-golden*smoke.blob/a*"])
+    for options in ((), ("--scene", "gso.dino-3"), ("-k", "dino")):
+        result = tiny.runpytest_inprocess("--suite", "mixed", *options)
+        assert result.ret == FAILED, "it began"
+        result.stdout.fnmatch_lines(["*no-golden*gso.dino-3/a*"])
+    assert tiny.runpytest_inprocess("--suite", "scan", "--scene", "gso.dino-3").ret == USAGE
 
 
 def test_missing_weights_are_told_at_once(tiny: pytest.Pytester) -> None:
