@@ -30,6 +30,7 @@ from evalsuite.core.machine import device_class
 from evalsuite.gates.golden import Comparison, GoldenStore, compare
 from evalsuite.gates.means import LADDERS, Mean, means
 from evalsuite.metrics.spec import ENGINE
+from evalsuite.plugin.verdict import NO_VERDICT
 from evalsuite.records.store import RecordStore
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -249,7 +250,7 @@ MUTANTS: Mapping[str, Mutant] = {
 
 
 def other_seed(by: int) -> Mutant:
-    """No defect: every optimisation draws its views and splits from another seed. The gate must pass.
+    """No defect: every optimisation draws its views and splits from another seed. The gate must find nothing.
 
     Seeds take turns with the scenes, two at a time.
     """
@@ -259,13 +260,15 @@ def other_seed(by: int) -> Mutant:
         f"trajectory.steps, trajectory.seed + {by}, ",
     )
     scenes = _scenes(*(f"smoke.{kind}" for kind in _PAIRS[by % len(_PAIRS)]))
-    return Mutant(f"seed-{by}", (edit,), (_WARMSTART,), (*GATE, *scenes, *_arms("b", "c"), *_steps(50, 200)), PASSED)
+    return Mutant(
+        f"seed-{by}", (edit,), (_WARMSTART,), (*GATE, *scenes, *_arms("b", "c"), *_steps(50, 200)), NO_VERDICT
+    )
 
 
 def more_threads() -> Mutant:
     """No defect: one process with all threads, where goldens were made with one thread in each of more processes."""
     runs = (*GATE, *_TWO, *_arms("a", "b"), *_steps(0, 50), "--workers", "1")
-    return Mutant("more-threads", (), (runs,), (), PASSED)
+    return Mutant("more-threads", (), (runs,), (), NO_VERDICT)
 
 
 @dataclass(frozen=True)
@@ -390,7 +393,7 @@ def _table(mutant: Mutant, keep: Path, console: Console) -> list[tuple[str, ...]
                 shutil.copytree(folder / "out" / "records" / "smoke", keep)
         shown = " ".join(arguments).removeprefix("tests/ablation ")
         console.print(f"{mutant.name}: exit {done.exit_code} after {done.seconds:.0f} s: {shown}")
-        required = arguments is not mutant.full or mutant.exit_code == PASSED
+        required = arguments is not mutant.full or mutant.exit_code == NO_VERDICT
         if required and done.exit_code != mutant.exit_code:
             console.print(f"expected exit {mutant.exit_code}", *done.output.splitlines()[-30:], sep="\n", markup=False)
         rows.append((mutant.name, f"{done.exit_code}", f"`{shown}`", *[""] * (len(HEADER) - 3)))

@@ -7,13 +7,16 @@ trajectories: ``workers`` processes, each with its share of the cores fixed once
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 
 import numba
 import torch
@@ -53,7 +56,7 @@ class LocalExecutor:
             return
         threads = max(1, _cores() // self.workers)
         self._pool = ProcessPoolExecutor(
-            self.workers, mp_context=get_context("spawn"), initializer=fix_threads, initargs=(threads,)
+            self.workers, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(threads,)
         )
         for trajectory in waiting:
             self._futures[trajectory.id] = self._pool.submit(
@@ -92,6 +95,14 @@ class LocalExecutor:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def terminate(self) -> None:
+        """End the workers where they are: their trajectories have no further records, what has finished stays."""
+        if self._pool is None:
+            return
+        for worker in list((self._pool._processes or {}).values()):  # no public way before Python 3.14
+            worker.kill()
+        self.close()
+
     def _record_lost(self, trajectory: Trajectory) -> None:
         """A worker died (killed, out of memory): say so in the records it did not write."""
         for case in trajectory.cases:
@@ -99,6 +110,24 @@ class LocalExecutor:
                 blank = blank_record(trajectory, self.suite, self.device)
                 reason = "the worker process died before this case was finished (killed, or out of memory)"
                 self.store.write(replace(blank, case=case.id, steps=case.steps, status="crashed", reason=reason))
+
+
+def _begin_worker(threads: int) -> None:
+    """What a worker does first.
+
+    Ctrl-C reaches every process of a terminal; what becomes of the workers is for their parent to say. One that has
+    died (killed, out of memory) says nothing: nobody waits for the results then.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=_end_with, args=(parent,), daemon=True).start()
+    fix_threads(threads)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def fix_threads(threads: int) -> None:

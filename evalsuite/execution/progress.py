@@ -17,9 +17,18 @@ _LOG_EVERY_SECONDS = 60.0
 def run_selection(selection: Selection, executor: LocalExecutor, console: Console) -> None:
     """Run every trajectory; afterwards every case of the selection has a record.
 
-    A terminal gets a bar; a log file gets a line a minute.
+    A terminal gets a bar; a log file gets a line a minute. An interruption ends the workers at once.
     """
-    executor.start(selection.trajectories)
+    try:
+        executor.start(selection.trajectories)
+        _wait(selection, executor, console)
+    except BaseException:
+        executor.terminate()
+        raise
+    executor.close()
+
+
+def _wait(selection: Selection, executor: LocalExecutor, console: Console) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     start = last = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
@@ -32,4 +41,3 @@ def run_selection(selection: Selection, executor: LocalExecutor, console: Consol
                     done, total = executor.progress
                     console.print(f"{selection.suite.name}: {done} of {total} trajectories, {last - start:.0f} s")
             bar.update(task, completed=executor.progress[0])
-    executor.close()

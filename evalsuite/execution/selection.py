@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,15 @@ class Selection:
     def cases(self) -> tuple[Case, ...]:
         """Every case of the selection, in order."""
         return tuple(case for trajectory in self.trajectories for case in trajectory.cases)
+
+    def narrowed(self, cases: Collection[str]) -> Selection:
+        """The part that has these cases: their trajectories, with no other checkpoint."""
+        kept = tuple(
+            replace(t, steps=steps)
+            for t in self.trajectories
+            if (steps := tuple(case.steps for case in t.cases if case.id in cases))
+        )
+        return replace(self, trajectories=kept, whole=self.whole and kept == self.trajectories)
 
 
 def find_suite(name: str, model: str | None = None, weights: Path | None = None) -> Suite:

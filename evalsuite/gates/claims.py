@@ -88,14 +88,21 @@ class Link:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """What the records say of a claim, link by link."""
+    """What the records say of a claim, link by link.
+
+    Attributes:
+        reason: why it could not be judged at all; there are no links then.
+    """
 
     claim: Claim
     links: tuple[Link, ...]
+    reason: str = ""
 
     @property
     def ruling(self) -> Ruling:
         """``holds`` if every link does, ``violated`` if one is."""
+        if self.reason:
+            return "inconclusive"
         rulings = {link.ruling for link in self.links}
         return "violated" if "violated" in rulings else "inconclusive" if "inconclusive" in rulings else "holds"
 
@@ -111,7 +118,7 @@ class ClaimResult:
 
     def __str__(self) -> str:
         claim = self.claim
-        links = "; ".join(str(link) for link in self.links)
+        links = self.reason or "; ".join(str(link) for link in self.links)
         return f"{claim.id}: {self.ruling}, {claim.metric}, margin {claim.margin}: {links}"
 
 

@@ -35,6 +35,9 @@ KIND_FLOORS: Mapping[Kind, float] = {"engine": 1.0, "forward": 0.4, "optimised":
 """Share of the metric's floor that a kind's values may move without noise. One forward pass repeats but for the last
 bits of the hardware: 0.02 dB. Probes of the engine declare floors of their own, which are tight as they are."""
 
+DUST = 1e-6
+"""Share of the metric's floor below which a spread is rounding: nothing is counted in it."""
+
 UNMEASURED = 20.0
 """An optimised case whose noise nobody has measured: beyond its floor a change is ``inconclusive``, beyond so many
 floors (1 dB) it is a change all the same."""
@@ -253,8 +256,8 @@ class Change:
 
     @property
     def sigmas(self) -> float | None:
-        """The drop in standard deviations of noise; None for values without any."""
-        return self.drop / self.sigma if self.sigma else None
+        """The drop in standard deviations of noise; None for values without any, but for rounding."""
+        return self.drop / self.sigma if self.sigma > DUST * specification(self.metric).floor else None
 
     @property
     def visible(self) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evalsuite.gates.golden import Approved, Change, Comparison, Golden, Verdict, specification
+from evalsuite.gates.golden import DUST, Approved, Change, Comparison, Golden, Verdict, specification
 from evalsuite.gates.noise import allowed, visible
 
 LADDERS = "B and C"
@@ -58,8 +58,13 @@ class Mean:
         """The mean loss that is seen in 95 % of runs."""
         return visible(self.tolerance, self.sigma)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether the mean has noise, rounding aside."""
+        return self.sigma > (0.0 if self.setting == LADDERS else DUST * specification(self.metric).floor)
+
     def __str__(self) -> str:
-        sigmas = f", {self.drop / self.sigma:+.1f} sigma" if self.sigma else ""
+        sigmas = f", {self.drop / self.sigma:+.1f} sigma" if self.noisy else ""
         return (
             f"{self.setting}: {self.metric} lost {self.drop:+.4g} {self.unit} in the mean over {self.scenes} scenes "
             f"(tolerance {self.tolerance:.2g}{sigmas}; most in {self.worst})"
@@ -101,7 +106,12 @@ class _Move:
     @property
     def floor(self) -> float:
         """The case's tolerance without noise."""
-        return self.change.tolerance if not self.change.sigma else specification(self.change.metric).floor
+        return specification(self.change.metric).floor if self.noisy else self.change.tolerance
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the case has noise, rounding aside."""
+        return self.change.sigmas is not None
 
     @property
     def freedom(self) -> float:
@@ -122,9 +132,7 @@ def _over_ladders(metric: str, settings: Mapping[str, Mapping[str, _Move]]) -> M
 
     The noise of such a mean is that of the same mean over the seeds' samples: checkpoints of one run move together.
     """
-    units = {
-        setting: _unit(moves) for setting, moves in settings.items() if any(m.change.sigma for m in moves.values())
-    }
+    units = {setting: _unit(moves) for setting, moves in settings.items() if any(m.noisy for m in moves.values())}
     sampled = [m for setting in units for m in settings[setting].values()]
     seeds = {len(move.approved.samples) for move in sampled}
     scenes = sorted({scene for setting in units for scene in settings[setting]})

@@ -56,6 +56,7 @@ def extra_info(record: Record | None, verdict: str) -> dict[str, Any]:
     }
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Our fingerprint instead of the host's name and a hundred CPU flags."""
     machine_info.pop("node", None)
@@ -63,6 +64,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["evalsuite"] = fingerprint("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:
     """Keep the file small: one round needs no raw data, and the case id says all that parameters would."""
     for benchmark in output_json["benchmarks"]:

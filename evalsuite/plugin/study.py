@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from evalsuite.core.cases import Case
-from evalsuite.core.errors import SchemaError
+from evalsuite.core.cases import Case, Trajectory
+from evalsuite.core.errors import NotComparableError, SchemaError
 from evalsuite.core.machine import device_class
 from evalsuite.execution.local import LocalExecutor
+from evalsuite.execution.preflight import require_ready
 from evalsuite.execution.probes import PROBE_CASES, probe
 from evalsuite.execution.progress import run_selection
 from evalsuite.execution.selection import Selection
 from evalsuite.gates.claims import Claim, ClaimResult, judge
+from evalsuite.gates.classes import missing_class
 from evalsuite.gates.costs import CostResult
 from evalsuite.gates.golden import Comparison, Golden, GoldenStore, compare
+from evalsuite.gates.laws import start_is_feedforward
 from evalsuite.gates.means import Mean, means
 from evalsuite.gates.peaks import judge_memory, memory_path, read_memory
+from evalsuite.gates.seal import contradictions, edits
 from evalsuite.gates.timing import judge_timing, read_timing, timing_path
 from evalsuite.metrics.spec import ENGINE
 from evalsuite.records.schema import Record
@@ -38,6 +42,7 @@ class StudySettings:
         workers: processes; None means one per core on CPU and one on CUDA.
         resume: keep cases that this very code has finished before.
         require_gpu: a skipped GPU test is a failed one.
+        require_approved: what is better than its golden blocks until somebody has approved it.
     """
 
     out: Path
@@ -46,6 +51,7 @@ class StudySettings:
     workers: int | None = None
     resume: bool = False
     require_gpu: bool = False
+    require_approved: bool = False
 
 
 class Study:
@@ -53,9 +59,10 @@ class Study:
 
     Attributes:
         expected: ids of every case there must be a record of, fixed before anything runs; the engine's probes are
-            among them when the whole suite is.
+            always among them.
+        claims: what the collected tests claim (``claims.toml`` beside them), whichever of them were picked.
         selected: tests of this study that pytest will run.
-        rulings: what claims came to, by id.
+        interrupted: whether the session ended before its time: then there is no verdict.
     """
 
     def __init__(self, selection: Selection, settings: StudySettings, console: Console) -> None:
@@ -65,13 +72,35 @@ class Study:
         self.goldens = GoldenStore(settings.golden, suite.name, device_class(settings.device))
         self.engine_store = RecordStore(settings.out / "records" / ENGINE)
         self.engine_goldens = GoldenStore(settings.golden, ENGINE, device_class(settings.device))
-        self.probes: tuple[str, ...] = tuple(PROBE_CASES) if selection.whole else ()
+        self.probes: tuple[str, ...] = tuple(PROBE_CASES)
         self.expected: tuple[str, ...] = (*(case.id for case in selection.cases), *self.probes)
-        self.rulings: dict[str, ClaimResult] = {}
+        self.claims: tuple[Claim, ...] = ()
         self.selected = 0
-        self.ran = False
+        self.ran = self.interrupted = False
         self._comparisons: dict[str, Comparison] = {}
+        self._rulings: dict[Claim, ClaimResult] = {}
         self._means: tuple[Mean, ...] | None = None
+
+    @property
+    def definition(self) -> tuple[str, ...]:
+        """Ids of every case of the whole suite, counted anew from its definition."""
+        return (*(case.id for t in self.selection.suite.trajectories() for case in t.cases), *self.probes)
+
+    def narrow(self, cases: Collection[str]) -> None:
+        """Run and expect only these cases, and the probes."""
+        self.selection = self.selection.narrowed(cases)
+        self.expected = (*(case.id for case in self.selection.cases), *self.probes)
+
+    def require_ready(self) -> None:
+        """Refuse to begin where nothing can run; one scene that lacks its data, of a suite that has some, is not-run.
+
+        Raises:
+            EvalsuiteError: no scene of the suite has its data, or the network has no weights; in one line, with the
+                next step.
+        """
+        arms = {t.arm for t in self.selection.trajectories}
+        everywhere = tuple(t for t in self.selection.suite.trajectories() if t.arm in arms)
+        require_ready(replace(self.selection, trajectories=everywhere), self.settings.device)
 
     def run(self) -> None:
         """Run everything expected, unless it has been."""
@@ -79,6 +108,7 @@ class Study:
             return
         self.ran = True
         s = self.settings
+        self.summary.unlink(missing_ok=True)  # of an earlier run: a killed one must not leave it as its own
         for case in self.probes:
             self.engine_store.path(case).unlink(missing_ok=True)
             self.engine_store.write(probe(case, s.device))
@@ -94,6 +124,10 @@ class Study:
         self.run()
         case_id = str(case)
         return (self.engine_store if case_id in self.probes else self.store).read(case_id)
+
+    def recorded(self, case: str) -> bool:
+        """Whether a case has left a record."""
+        return (self.engine_store if case in self.probes else self.store).path(case).exists()
 
     def records(self) -> list[Record]:
         """Readable records of all cases of the selection, in order; probes are not among them."""
@@ -150,9 +184,60 @@ class Study:
         )
 
     def judge(self, claim: Claim) -> ClaimResult:
-        """Test a claim, and remember what it came to."""
-        result = self.rulings[claim.id] = judge(claim, self.records())
-        return result
+        """Test a claim; records that cannot stand side by side leave it unjudged, which blocks it if required."""
+        if claim not in self._rulings:
+            try:
+                self._rulings[claim] = judge(claim, self.records())
+            except NotComparableError as error:
+                self._rulings[claim] = ClaimResult(claim, (), reason=f"not judged: {error}")
+        return self._rulings[claim]
+
+    def rulings(self) -> tuple[ClaimResult, ...]:
+        """What every claim that concerns this run came to, whichever tests were picked; empty if nothing ran."""
+        return tuple(self.judge(claim) for claim in self.claims if self.concerns(claim)) if self.ran else ()
+
+    @property
+    def warmstarts(self) -> tuple[Trajectory, ...]:
+        """Trajectories of B that have N = 0, in scenes that have A."""
+        feedforward = {t.scene for t in self.selection.trajectories if t.arm == "a"}
+        return tuple(t for t in self.selection.trajectories if t.arm == "b" and 0 in t.steps and t.scene in feedforward)
+
+    def breach(self, warmstart: Trajectory) -> str:
+        """How B breaks the law that at N = 0 it is A (`evalsuite.gates.laws`); empty if it does not."""
+        start, feedforward = f"{warmstart.id}-n0", f"{warmstart.scene}/a"
+        try:
+            reason = start_is_feedforward(self.record(start), self.record(feedforward))
+        except SchemaError as error:
+            reason = str(error)
+        return f"{start} is not {feedforward}: {reason}" if reason else ""
+
+    def breaches(self) -> tuple[str, ...]:
+        """Every breach of that law; empty if nothing ran."""
+        return tuple(found for t in self.warmstarts if (found := self.breach(t))) if self.ran else ()
+
+    def edits(self) -> tuple[str, ...]:
+        """What was changed without an approval, and goldens that contradict themselves; one line each."""
+        try:
+            found = (*edits(self.goldens, self.claims), *edits(self.engine_goldens, ()))
+        except SchemaError as error:
+            return (str(error),)
+        read = []
+        for case in self.goldens.cases():
+            try:
+                read.append(self.goldens.read(case))
+            except SchemaError:
+                continue  # its comparison says so
+        return (*found, *contradictions(golden for golden in read if golden is not None))
+
+    def missing_class(self) -> str | None:
+        """What to do where nobody has approved anything on this class of device; None where somebody has."""
+        return missing_class(self.goldens if self.selection.cases else self.engine_goldens)
+
+    def lost(self) -> tuple[str, ...]:
+        """Cases that should have a verdict and have none: of a whole suite, those of its definition."""
+        wanted = self.definition if self.selection.whole else (*(c.id for c in self.selection.cases), *self.probes)
+        judged = {comparison.case for comparison in self.comparisons()}
+        return tuple(case for case in wanted if case not in judged)
 
     def concerns(self, claim: Claim) -> bool:
         """Whether this run can judge a claim: it is the whole suite, and has scenes the claim is about."""
@@ -160,12 +245,14 @@ class Study:
         return self.selection.whole and bool(strata & set(claim.strata))
 
     def orphans(self) -> tuple[str, ...]:
-        """Goldens without a case: renamed, or removed; of a part of a suite nothing can be said."""
-        if not self.selection.whole:
-            return ()
-        return tuple(
-            case for store in (self.goldens, self.engine_goldens) for case in store.cases() if case not in self.expected
-        )
+        """Goldens without a case: renamed, or removed; of a part of a suite that can be said of the probes alone."""
+        stores = (self.engine_goldens, *([self.goldens] if self.selection.whole else []))
+        return tuple(dict.fromkeys(c for store in stores for c in store.cases() if c not in self.expected))
+
+    @property
+    def summary(self) -> Path:
+        """Where the session writes what it came to."""
+        return self.settings.out / "summary.md"
 
     def images(self, case: str) -> tuple[Path, Path] | None:
         """Strips of a case's held-out views and of the truth, None where there are none."""

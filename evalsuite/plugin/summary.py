@@ -6,7 +6,6 @@ import os
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -14,9 +13,12 @@ from rich.table import Table
 
 from evalsuite.core.errors import NotComparableError, SchemaError
 from evalsuite.execution.training_cost import training_cost
-from evalsuite.gates.golden import COMPARED, Change, Comparison, describe, specification
+from evalsuite.gates.golden import Change, Comparison, describe, specification
 from evalsuite.gates.means import LADDERS, Mean
+from evalsuite.plugin.advice import command, differences, next_steps
 from evalsuite.plugin.study import Study, worst_first
+from evalsuite.plugin.verdict import by_hand, counts, failures, gains, outcome, restriction
+from evalsuite.report.tables import busy_line, case_table, means_tables, show_whole, stratum_table
 
 WIDTH = 120
 ROWS = 40
@@ -25,92 +27,60 @@ ROWS = 40
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How many cases there are of every kind; ``verdicts`` by name."""
-
-    expected: int
-    recorded: int
-    verdicts: Mapping[str, int]
-
-    @property
-    def compared(self) -> int:
-        """Cases that were held against a golden."""
-        return sum(count for verdict, count in self.verdicts.items() if verdict in COMPARED)
-
-    def __str__(self) -> str:
-        first = ("same", "better", "worse", "inconclusive")
-        shown = [f"{self.verdicts.get(verdict, 0)} {verdict}" for verdict in first]
-        shown += [f"{count} {verdict}" for verdict, count in sorted(self.verdicts.items()) if verdict not in first]
-        return f"{self.expected} cases expected, {self.recorded} recorded, {self.compared} compared: {', '.join(shown)}"
-
-
-def counts(study: Study) -> Counts:
-    """Counts over everything expected."""
-    comparisons = study.comparisons()
-    recorded = sum(c.verdict != "not-run" for c in comparisons)
-    return Counts(len(study.expected), recorded, Counter(c.verdict for c in comparisons))
-
-
-def failures(study: Study) -> list[str]:
-    """Why this study does not pass, whatever tests were picked; empty if it does."""
-    if not study.selected:
-        return []
-    found = counts(study)
-    lines = []
-    if not found.compared:
-        lines.append(f"0 of {found.expected} cases were compared: nothing is known to be as good as it was")
-    blocking = sum(comparison.blocks for comparison in study.comparisons())
-    if blocking:
-        lines.append(f"{blocking} of {found.expected} cases block")
-    worse = [mean for mean in study.means() if mean.verdict == "worse"]
-    if worse:
-        lines.append(f"{len(worse)} means over scenes are worse")
-    lines += [f"claim {result.claim.id} does not hold" for result in study.rulings.values() if result.blocks]
-    slower = [result for result in study.timing() if result.blocks] if study.ran else []
-    if slower:
-        lines.append(f"{len(slower)} quantities of time or memory are worse")
-    orphans = study.orphans() if study.ran else ()
-    if orphans:
-        lines.append(f"{len(orphans)} goldens without a case (first: {orphans[0]})")
-    return lines
-
-
 def summary_lines(study: Study, width: int) -> list[str]:
-    """Tables of cases and strata, what moved against the goldens, what the gate can see, and the counts."""
+    """Tables of cases and strata, what moved against the goldens, what the gate can see; last, the verdict."""
+    if study.interrupted:
+        return restriction(study)
     lines: list[str] = []
     if study.ran:
         console = Console(width=max(width, WIDTH), force_terminal=False, no_color=True)
         with console.capture() as capture:
             if study.selection.cases:
                 _print_tables(study, console)
-            moved = worst_first(study.comparisons())
+            moved = _moved(study)
             if any(comparison.changes for comparison in moved):
-                console.print(_moved_table(study, moved))
+                show_whole(console, _moved_table(study, moved))
             if study.selection.cases:
-                console.print(_sight_table(study))
+                show_whole(console, _sight_table(study))
         lines += capture.get().splitlines()
         lines += [line for comparison in moved for line in _plain(study, comparison)]
         lines += [f"{mean.verdict:12} {mean}" for mean in study.means() if mean.verdict != "same"]
-        lines += [f"claim {result}" for result in study.rulings.values()]
+        lines += [f"law {breach}" for breach in study.breaches()]
+        lines += [f"claim {result}" for result in study.rulings()]
         lines += _speed_lines(study)
-        lines += _left_out(study.comparisons())
-    lines += [f"evalsuite: {line}" for line in failures(study)]
-    lines.append(f"evalsuite {study.selection.suite.name}: {counts(study)}")
+        lines += [*_left_out(study.comparisons()), *differences(moved), *_next_steps(study, moved)]
+        lines += [f"by hand: {edit}" for edit in study.edits()]
+    return lines + _verdict_lines(study)
+
+
+def _verdict_lines(study: Study) -> list[str]:
+    """What a reader needs who reads nothing else."""
     out = study.settings.out
     page = f"  page: {out / 'report' / 'index.html'}" if study.selection.cases else ""
-    lines.append(f"records: {study.store.root}{page}  summary: {out / 'summary.md'}")
-    return lines
+    reasons = failures(study)
+    return [
+        *restriction(study),
+        *(f"evalsuite: {line}" for line in reasons),
+        *(f"evalsuite: {line}" for line in (*gains(study), *by_hand(study)) if line not in reasons),
+        f"evalsuite {study.selection.suite.name}: {counts(study)}",
+        f"records: {study.store.root}{page}  summary: {study.summary}",
+    ]
+
+
+def _moved(study: Study) -> tuple[Comparison, ...]:
+    """What did not come out the same; that a whole class of device has no goldens is said once, not per case."""
+    moved = worst_first(study.comparisons())
+    return tuple(c for c in moved if c.verdict != "no-golden") if study.missing_class() else moved
+
+
+def _next_steps(study: Study, moved: Sequence[Comparison]) -> list[str]:
+    return next_steps(moved, command(study.selection.suite, study.settings.device))
 
 
 def _print_tables(study: Study, console: Console) -> None:
-    # plots and statistics: seconds of import
-    from evalsuite.report.tables import case_table, means_tables, stratum_table
-
     records = study.records()
     try:
-        console.print(case_table(records))
-        console.print(stratum_table(records), *means_tables(records))
+        show_whole(console, case_table(records), stratum_table(records), *means_tables(records))
     except NotComparableError as error:  # these records are stale, which blocks: the rest is still to be said
         console.print(f"no tables: {error}", markup=False)
 
@@ -127,8 +97,8 @@ def properties(comparison: Comparison) -> list[tuple[str, object]]:
 def write_outputs(study: Study, environment: Mapping[str, str] = os.environ) -> None:
     """Write the page and ``summary.md``, and append the latter to the file that ``GITHUB_STEP_SUMMARY`` names."""
     text = markdown(study)
-    if study.ran and study.selection.cases:
-        from evalsuite.report.page import write_page
+    if study.ran and study.selection.cases and not study.interrupted:
+        from evalsuite.report.page import write_page  # plots and statistics: seconds of import
 
         try:
             cost = training_cost(study.selection.suite, study.records())
@@ -136,8 +106,8 @@ def write_outputs(study: Study, environment: Mapping[str, str] = os.environ) -> 
             write_page(study.store.root, study.settings.out / "report", cases, cost)
         except (NotComparableError, SchemaError) as error:  # such records block; the summary must come out all the same
             text += f"No page: {error}\n\n"
-    study.settings.out.mkdir(parents=True, exist_ok=True)
-    (study.settings.out / "summary.md").write_text(text, encoding="utf-8")
+    study.summary.parent.mkdir(parents=True, exist_ok=True)
+    study.summary.write_text(text, encoding="utf-8")
     if environment.get(STEP_SUMMARY):
         with Path(environment[STEP_SUMMARY]).open("a", encoding="utf-8") as file:
             file.write(text)
@@ -145,27 +115,32 @@ def write_outputs(study: Study, environment: Mapping[str, str] = os.environ) -> 
 
 def markdown(study: Study) -> str:
     """The summary as Markdown: verdict first, then what moved, claims, and what the gate can see."""
+    lines = [line for found in restriction(study) for line in (found, "")]
+    if study.interrupted:
+        return "\n".join(lines) + "\n"
+    lines += [f"## evalsuite `{study.selection.suite.name}`: {outcome(study)}", "", f"{counts(study)}."]
     reasons = failures(study)
-    lines = [
-        f"## evalsuite `{study.selection.suite.name}`: {'fails' if reasons else 'passes'}",
-        "",
-        f"{counts(study)}.",
-    ]
+    reasons += [line for line in (*gains(study), *by_hand(study)) if line not in reasons]
     lines += ["", *(f"- {reason}" for reason in reasons)] if reasons else []
-    moved = worst_first(study.comparisons())
+    moved = _moved(study)
     if moved:
         lines += ["", "### What moved, worst first", ""]
         lines += _markdown_table(_MOVED, _moved_rows(study, moved, markdown=True))
+        steps = [*differences(moved), *_next_steps(study, moved)]
+        lines += ["", *(f"- {' '.join(line.split())}" for line in steps)] if steps else []
     odd = [mean for mean in study.means() if mean.verdict != "same"]
     if odd:
         lines += ["", "### Means over scenes that moved", "", *(f"- {mean.verdict}: {mean}" for mean in odd)]
-    if study.rulings:
+    rulings = study.rulings()
+    if rulings:
         lines += ["", "### Claims", ""]
         lines += [
-            f"- **{result.ruling}**{' (required)' if result.claim.required else ''} {result}"
-            for result in study.rulings.values()
+            f"- **{result.ruling}**{' (required)' if result.claim.required else ''} {result}" for result in rulings
         ]
-    left_out = _left_out(study.comparisons())
+    edits = study.edits()
+    if edits:
+        lines += ["", "### Changed without an approval", "", *(f"- {edit}" for edit in edits)]
+    left_out = [*_left_out(study.comparisons()), *busy_line(study.records() if study.ran else ())]
     lines += ["", *(f"- {line}" for line in left_out)] if left_out else []
     if study.ran and study.selection.cases:
         lines += ["", "### Losses this gate sees in 95 % of runs", ""]
@@ -231,14 +206,14 @@ def sight_rows(comparisons: Sequence[Comparison], means: Sequence[Mean]) -> list
     rows: list[tuple[str, ...]] = []
     for metric in sorted({change.metric for change in changes}):
         own = [change for change in changes if change.metric == metric]
-        settings = [m.visible for m in means if m.metric == metric and m.setting != LADDERS and m.sigma]
+        settings = [m.visible for m in means if m.metric == metric and m.setting != LADDERS and m.noisy]
         ladders = [m.visible for m in means if m.metric == metric and m.setting == LADDERS]
         rows.append(
             (
                 metric,
                 specification(metric).unit,
-                _median([change.visible for change in own if not change.sigma and change.measured]),
-                _median([change.visible for change in own if change.sigma]),
+                _median([change.visible for change in own if change.sigmas is None and change.measured]),
+                _median([change.visible for change in own if change.sigmas is not None]),
                 _median(settings),
                 f"{ladders[0]:.1f} sigma" if ladders else "",
             )
@@ -264,7 +239,8 @@ def _speed_lines(study: Study) -> list[str]:
     results = study.timing()
     found = Counter(result.verdict for result in results)
     tally = ", ".join(f"{count} {verdict}" for verdict, count in sorted(found.items()))
-    return [*(str(result) for result in results if result.blocks), f"speed and memory: {tally or 'nothing to compare'}"]
+    shown = [str(result) for result in results if result.blocks or not result.setting]
+    return [*shown, f"speed and memory: {tally or 'nothing to compare'}"]
 
 
 def _left_out(comparisons: Sequence[Comparison]) -> list[str]:

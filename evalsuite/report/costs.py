@@ -11,7 +11,7 @@ from rich.table import Table
 from evalsuite.core.cases import BUDGETS
 from evalsuite.records.schema import Record
 from evalsuite.report.crossover import VOLUMES, Cost, cost_table
-from evalsuite.report.tables import main_pools, number
+from evalsuite.report.tables import busy_settings, main_pools, marked, number
 
 UNKNOWN = "unknown"
 """In place of a number that hangs on a training nobody has timed."""
@@ -57,10 +57,11 @@ def cost_cells(
     for pool, scenes in main_pools(records).items():
         for budget in BUDGETS:
             costs = cost_table(records, budget, scenes, training_seconds, expected)
+            slow = {setting for setting, scene in busy_settings(records) if scene in scenes}
             if any(cost.setting.budget for cost in costs):
                 # The last row is C's final checkpoint: without its seconds there is no rival to break even with.
                 rival = costs[-1].sunk_hours is not None
-                rows = [_row(cost, training_seconds, rival) for cost in costs]
+                rows = [_row(cost, training_seconds, rival, cost.setting in slow) for cost in costs]
                 yield f"Budget {budget}, {pool}", HEADER, rows
 
 
@@ -78,7 +79,7 @@ def cost_tables(
         yield table
 
 
-def _row(cost: Cost, training_seconds: float | None, rival: bool) -> list[str]:
+def _row(cost: Cost, training_seconds: float | None, rival: bool, busy: bool) -> list[str]:
     charged = cost.setting.arm != "c"
     unknown = charged and training_seconds is None and cost.sunk_hours is not None
     blank = UNKNOWN if unknown else "—"
@@ -87,7 +88,7 @@ def _row(cost: Cost, training_seconds: float | None, rival: bool) -> list[str]:
         even = number(cost.break_even, 0) if cost.break_even else blank if unknown or not rival else "never"
     return [
         cost.setting.label,
-        cost.seconds.text(1),
+        marked(cost.seconds.text(1), busy),
         "—" if cost.sunk_hours is None else f"{cost.sunk_hours:.4g}",
         *([f"{hours:.4g}" for hours in cost.hours] or [blank] * len(VOLUMES)),
         even,

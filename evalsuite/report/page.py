@@ -31,14 +31,19 @@ from evalsuite.report.plots import psnr_against_seconds, psnr_against_steps
 from evalsuite.report.tables import (
     NOT_RUN,
     Row,
+    busy_line,
+    busy_settings,
     case_rows,
     check_comparable,
     main_pools,
+    marked,
     measured,
     metrics_without_data,
     number,
+    pools,
     scene_count,
     stratum_cells,
+    timed_busy,
 )
 
 
@@ -115,13 +120,14 @@ def write_page(store_root: Path, out: Path, expected: Sequence[str], training_se
     out.mkdir(parents=True, exist_ok=True)
     rows = case_rows(records, expected)
     trades = pool_trades(records, expected)
+    busy = _busy_trades(records)
     html = _template().render(
         suites=sorted({record.suite for record in records}),
         counts=Counter(row.status if row.status in ("ok", NOT_RUN) else "failed" for row in rows),
         total=len(rows),
         warnings=_warnings(records, rows),
-        headlines=_headlines(trades, main_pools(records)),
-        tables=[_trade_table(trades), _scene_trade_table(scene_trades(records, expected))],
+        headlines=_headlines(trades, main_pools(records), busy),
+        tables=[_trade_table(trades, busy), _scene_trade_table(scene_trades(records, expected), busy)],
         strata=[TextTable(title, *stratum_cells(records, key, n, expected)) for key, title, _, n in measured(records)],
         figures=_write_figures(records, out),
         costs=[TextTable(*cells) for cells in cost_cells(records, training_seconds, expected)],
@@ -149,12 +155,25 @@ def _estimated(found: Estimate, digits: int, unit: str = "") -> str:
     return text if found.scenes == found.of else f"{text} ({found.scenes}\u00a0of\u00a0{found.of})"
 
 
-def _headlines(trades: Sequence[PoolTrade], shown: Container[str]) -> list[tuple[str, list[Card]]]:
+def _busy_trades(records: Sequence[Record]) -> set[tuple[str, str]]:
+    """Budget and scene, and budget and pool, of trades some seconds of which were taken on a busy machine."""
+    scenes = {(setting.budget, scene) for setting, scene in busy_settings(records) if setting.budget}
+    found = {(budget, pool) for pool, names in pools(records).items() for budget, scene in scenes if scene in names}
+    return {(budget, name) for budget, name in (*scenes, *found) if budget}
+
+
+def _headlines(
+    trades: Sequence[PoolTrade], shown: Container[str], busy: Container[tuple[str, str]]
+) -> list[tuple[str, list[Card]]]:
     """Three cards per budget for each pool shown."""
     return [
         (
             f"Budget {trade.budget}, {trade.pool}, {scene_count(trade.penalty_db.of)}",
-            [_penalty_card(trade), _warm_start_card(trade), _rate_card(trade)],
+            [
+                _penalty_card(trade),
+                _warm_start_card(trade, (trade.budget, trade.pool) in busy),
+                _rate_card(trade, (trade.budget, trade.pool) in busy),
+            ],
         )
         for trade in trades
         if trade.pool in shown
@@ -181,7 +200,7 @@ def _absolute(found: Estimate) -> Estimate:
     return Estimate(-found.mean, interval, found.scenes, found.of)
 
 
-def _warm_start_card(trade: PoolTrade) -> Card:
+def _warm_start_card(trade: PoolTrade, busy: bool) -> Card:
     of = trade.steps.of
     missing = _missing(trade)
     lacking = f" {scene_count(missing)} without the checkpoints it takes." if missing else ""
@@ -194,7 +213,7 @@ def _warm_start_card(trade: PoolTrade) -> Card:
         f"Warm-start value: B reaches C's PSNR at N = {trade.final_steps:,} in {trade.reached} of {scene_count(of)}; "
         f"in those, after {_estimated(_all(trade.steps), 0)} steps, which saves "
         f"{_estimated(_all(trade.steps_saved), 0)} steps and "
-        f"{_estimated(_all(trade.seconds_saved), 1, ' s')}.{lacking}",
+        f"{marked(_estimated(_all(trade.seconds_saved), 1, ' s'), busy)}.{lacking}",
     )
 
 
@@ -208,7 +227,7 @@ def _all(found: Estimate) -> Estimate:
     return Estimate(found.mean, found.interval, found.scenes, found.scenes)
 
 
-def _rate_card(trade: PoolTrade) -> Card:
+def _rate_card(trade: PoolTrade, busy: bool) -> Card:
     low, high = (f"{steps:,}" for steps in RATE_STEPS)
     rate = trade.db_per_1000_steps
     if rate.mean is None:
@@ -216,11 +235,11 @@ def _rate_card(trade: PoolTrade) -> Card:
     return Card(
         f"{rate.mean:.2f} dB / 1,000 steps",
         f"Exchange rate: from N = {low} to {high}, B gains {_estimated(rate, 2, ' dB')} per 1,000 steps, "
-        f"{_estimated(trade.db_per_second, 3, ' dB')} per second.",
+        f"{marked(_estimated(trade.db_per_second, 3, ' dB'), busy)} per second.",
     )
 
 
-def _trade_table(trades: Iterable[PoolTrade]) -> TextTable:
+def _trade_table(trades: Iterable[PoolTrade], busy: Container[tuple[str, str]]) -> TextTable:
     header = (
         *("budget", "scenes", "A below C, dB", "B reaches C in", "at N", "steps saved", "seconds saved"),
         *("dB per 1,000 steps", "dB per second"),
@@ -233,16 +252,16 @@ def _trade_table(trades: Iterable[PoolTrade]) -> TextTable:
             f"{trade.reached} of {trade.steps.of}" + (f", {missing} missing" if (missing := _missing(trade)) else ""),
             _estimated(_all(trade.steps), 0),
             _estimated(_all(trade.steps_saved), 0),
-            _estimated(_all(trade.seconds_saved), 1),
+            marked(_estimated(_all(trade.seconds_saved), 1), (trade.budget, trade.pool) in busy),
             _estimated(trade.db_per_1000_steps, 2),
-            _estimated(trade.db_per_second, 3),
+            marked(_estimated(trade.db_per_second, 3), (trade.budget, trade.pool) in busy),
         )
         for trade in trades
     ]
     return TextTable("By stratum and budget", header, rows)
 
 
-def _scene_trade_table(trades: Iterable[SceneTrade]) -> TextTable:
+def _scene_trade_table(trades: Iterable[SceneTrade], busy: Container[tuple[str, str]]) -> TextTable:
     header = (
         *("budget", "scene", "stratum", "A below C, dB", "B reaches C", "on the ladder at N", "between at N"),
         *("steps saved", "seconds saved", "dB per 1,000 steps", "dB per second"),
@@ -257,9 +276,9 @@ def _scene_trade_table(trades: Iterable[SceneTrade]) -> TextTable:
             number(trade.warm_start.ladder_steps, 0),
             number(trade.warm_start.steps, 0),
             number(trade.warm_start.steps_saved, 0),
-            number(trade.warm_start.seconds_saved, 1),
+            marked(number(trade.warm_start.seconds_saved, 1), (trade.budget, trade.scene) in busy),
             number(trade.db_per_1000_steps, 2),
-            number(trade.db_per_second, 3),
+            marked(number(trade.db_per_second, 3), (trade.budget, trade.scene) in busy),
         )
         for trade in trades
     ]
@@ -315,7 +334,11 @@ def _entry(row: Row, record: Record | None, store_root: Path, out: Path) -> Entr
         ("seconds", row.seconds, 1),
         ("Gaussians", row.gaussians, 0),
     )
-    facts = [(label, number(value, digits)) for label, value, digits in numbers if value is not None]
+    facts = [
+        (label, marked(number(value, digits), row.busy and label == "seconds"))
+        for label, value, digits in numbers
+        if value is not None
+    ]
     about = f"{row.scene}: held-out views rendered by {name}"
     pictures = [Picture(_copied(image, store_root, out), about) for image in record.images]
     ply = _copied(f"{record.case}.ply", store_root, out)
@@ -328,8 +351,12 @@ def _details(record: Record) -> list[tuple[str, str]]:
         (name, number(reading.value, 4) if reading.status == "ok" else reading.status)
         for name, reading in sorted(record.metrics.items())
     ]
+    busy = timed_busy(record)
     phases = [
-        (f"seconds, {phase}", f"{record.seconds[phase]:.2f}" + ("" if phase in COST_PHASES else " (not in the cost)"))
+        (
+            f"seconds, {phase}",
+            marked(f"{record.seconds[phase]:.2f}", busy) + ("" if phase in COST_PHASES else " (not in the cost)"),
+        )
         for phase in PHASES
         if phase in record.seconds
     ]
@@ -339,7 +366,8 @@ def _details(record: Record) -> list[tuple[str, str]]:
             sizes.append((f"peak {place} memory, MB", f"{peak / 1e6:,.0f}"))
     if record.frames_per_second and record.frame_px:
         width, height = record.frame_px
-        sizes.append((f"frames per second, {width} x {height}", f"{record.frames_per_second:,.0f}"))
+        rate = marked(f"{record.frames_per_second:,.0f}", busy)
+        sizes.append((f"frames per second, {width} x {height}", rate))
     return [*metrics, *phases, *sizes, *(("note", note) for note in record.notes)]
 
 
@@ -358,7 +386,7 @@ def _warnings(records: Sequence[Record], rows: Sequence[Row]) -> list[str]:
     """What makes numbers on the page less comparable than they look."""
     machines = sorted({_machine(record) for record in records})
     unknown = sorted({row.scene for row in rows if not row.stratum})
-    found = [f"{line}." for line in metrics_without_data(records)]
+    found = [f"{line}." for line in (*metrics_without_data(records), *busy_line(records))]
     if unknown:
         found.append(f"{scene_count(len(unknown))} without any record, so of no stratum here: {', '.join(unknown)}.")
     if len(machines) > 1:

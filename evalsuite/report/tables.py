@@ -14,12 +14,16 @@ from statistics import fmean
 from typing import get_args
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape, render
+from rich.measure import Measurement
 from rich.table import Table
 
 from evalsuite.core.cases import BUDGETS, Stratum
 from evalsuite.core.errors import NotComparableError, OptionError
 from evalsuite.core.protocol import GeometryRule
+from evalsuite.gates.timing import MIN_SHARE
 from evalsuite.metrics.spec import geometry_metrics
 from evalsuite.records.schema import Record
 
@@ -56,6 +60,11 @@ QUANTITIES = (
     ("gaussians", "Gaussians", "splats", 0),
 )
 """What tables show of each setting: quantity (see `outcomes`), title, short title, digits."""
+
+BUSY = "~"
+"""Stands before seconds that were taken while others had the machine."""
+
+_WIDEST = 100_000
 
 Outcome = float | str
 """A value, or the status that stands in its place."""
@@ -97,6 +106,7 @@ class Row:
         psnr, psnr_fg: dB.
         flip, lpips_vgg: lower is better.
         seconds: of one more asset (`Record.total_seconds`).
+        busy: whether they were taken on a busy machine.
     """
 
     case: str
@@ -114,6 +124,7 @@ class Row:
     alpha_iou: float | None = None
     seconds: float | None = None
     gaussians: int | None = None
+    busy: bool = False
 
 
 def arm_name(arm: str) -> str:
@@ -296,7 +307,46 @@ def _row(record: Record) -> Row:
         alpha_iou=record.value("alpha-iou"),
         seconds=record.total_seconds,
         gaussians=record.gaussians,
+        busy=timed_busy(record),
     )
+
+
+def timed_busy(record: Record) -> bool:
+    """Whether others had the machine while a record's seconds were taken."""
+    return record.anchor_share is not None and record.anchor_share < MIN_SHARE
+
+
+def busy_line(records: Iterable[Record]) -> list[str]:
+    """What `BUSY` means, and in how many cases; one line, or none."""
+    busy = [timed_busy(record) for record in records]
+    if not any(busy):
+        return []
+    return [
+        f"{BUSY} marks seconds taken on a busy machine, in {sum(busy)} of {len(busy)} cases (the anchor got less than "
+        f"{MIN_SHARE:.0%} of a core): longer than the work takes, nothing to compare with"
+    ]
+
+
+def busy_settings(records: Iterable[Record]) -> set[tuple[Setting, str]]:
+    """Setting and scene of every record whose seconds were taken on a busy machine."""
+    return {(setting_of(record), record.scene) for record in records if timed_busy(record)}
+
+
+def marked(text: str, busy: bool) -> str:
+    """The text of a number with `BUSY` before it, if so."""
+    return f"{BUSY}{text}" if busy and text != number(None, 0) else text
+
+
+def show_whole(console: Console, *tables: Table) -> None:
+    """Print tables with every cell whole that must not wrap, in lines longer than the console's where need be."""
+    width = console.width
+    for table in tables:
+        for column in table.columns:
+            if column.no_wrap:
+                column.min_width = max(cell_len(render(str(cell)).plain) for cell in (column.header, *column.cells))
+        console.width = max(width, Measurement.get(console, console.options.update(width=_WIDEST), table).minimum)
+        console.print(table)
+    console.width = width
 
 
 def number(value: float | int | None, digits: int) -> str:
@@ -325,12 +375,12 @@ def metrics_without_data(records: Iterable[Record]) -> list[str]:
 def case_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Table:
     """`case_rows` for the terminal; the last column is the status where it is not ``ok``.
 
-    Metrics that lack data are named once, below the table.
+    Metrics that lack data are named once, below the table, and what marks seconds is explained.
     """
     records = list(records)
     rows = case_rows(records, expected)
     perceptual = any(row.lpips_vgg is not None for row in rows)
-    missing = [escape(line) for line in metrics_without_data(records)]
+    missing = [escape(line) for line in (*metrics_without_data(records), *busy_line(records))]
     table = Table(title="Cases (held-out views)", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.caption = "\n".join(missing) or None
     for name in ("scene", "arm", "budget"):
@@ -351,7 +401,7 @@ def case_table(records: Iterable[Record], expected: Sequence[str] = ()) -> Table
             number(row.flip, 4),
             *[number(row.lpips_vgg, 4)] * perceptual,
             number(row.alpha_iou, 3),
-            number(row.seconds, 1),
+            marked(number(row.seconds, 1), row.busy),
             number(row.gaussians, 0),
             "" if row.status == "ok" else escape(f"{row.status}: {row.reason}" if row.reason else row.status),
         )
@@ -368,13 +418,17 @@ def stratum_cells(
     """
     records = list(records)
     columns = pools(records)
+    busy = busy_settings(records) if metric == "seconds" else set()
     header = ["arm", "budget", "N", *(f"{name} ({scene_count(len(scenes))})" for name, scenes in columns.items())]
     rows = [
         [
             arm_name(setting.arm),
             setting.budget or "",
             f"{setting.steps:,}" if setting.budget else "",
-            *(mean_over(by_scene, scenes).text(digits) for scenes in columns.values()),
+            *(
+                marked(mean_over(by_scene, scenes).text(digits), any((setting, scene) in busy for scene in scenes))
+                for scenes in columns.values()
+            ),
         ]
         for setting, by_scene in outcomes(records, metric, expected).items()
     ]
@@ -397,6 +451,7 @@ def means_tables(records: Iterable[Record], expected: Sequence[str] = ()) -> lis
     records = list(records)
     shown = measured(records)
     found = [outcomes(records, quantity, expected) for quantity, *_ in shown]
+    busy = busy_settings(records)
     tables = []
     for pool, scenes in main_pools(records).items():
         title = f"Means over {pool} ({scene_count(len(scenes))})"
@@ -408,9 +463,10 @@ def means_tables(records: Iterable[Record], expected: Sequence[str] = ()) -> lis
         for setting in found[0] if found else ():
             if set(found[0][setting]) & set(scenes):
                 means = [mean_over(by_setting[setting], scenes) for by_setting in found]
+                timed_so = any((setting, scene) in busy for scene in scenes)
                 cells = [
-                    mean.text(digits) if mean.scenes else number(None, 0)
-                    for mean, (*_, digits) in zip(means, shown, strict=True)
+                    marked(mean.text(digits) if mean.scenes else number(None, 0), quantity == "seconds" and timed_so)
+                    for mean, (quantity, *_, digits) in zip(means, shown, strict=True)
                 ]
                 steps = f"{setting.steps:,}" if setting.budget else ""
                 table.add_row(*map(escape, (arm_name(setting.arm), setting.budget or "", steps, *cells)))

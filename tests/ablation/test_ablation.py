@@ -1,4 +1,7 @@
-"""The study itself: every case against its golden, the law that ties B to A, and the expected orderings."""
+"""The study itself: every case against its golden, the law that ties B to A, and the expected orderings.
+
+All of it is judged once more at the session's end, whichever of these tests were picked; here it can be read by name.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pytest
 from evalsuite.core.errors import SchemaError
 from evalsuite.gates.claims import Claim
 from evalsuite.gates.golden import describe
+from evalsuite.plugin.advice import advice, command
 from evalsuite.plugin.benchmark import extra_info
 from evalsuite.plugin.summary import properties
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
     from evalsuite.core.cases import Case, Trajectory
+    from evalsuite.gates.golden import Comparison
     from evalsuite.plugin.benchmark import ReplayClock
     from evalsuite.plugin.study import Study
 
@@ -41,23 +46,21 @@ def test_case(
     benchmark.pedantic(benchmark_clock.advance, args=(record.total_seconds if record else 0.0,), rounds=1)
     request.node.user_properties.extend(properties(comparison))  # into --junitxml
     if record is None or golden != record:
-        pytest.fail("\n".join(describe(comparison)), pytrace=False)
+        _fail(comparison, study)
 
 
 def test_engine(probe: str, study: Study) -> None:
     """Renderer, its gradients and the first steps of the optimiser do to a small splat what they did."""
     comparison = study.compare(probe)
     if comparison.blocks:
-        pytest.fail("\n".join(describe(comparison)), pytrace=False)
+        _fail(comparison, study)
 
 
 def test_warmstart_at_zero_is_feedforward(warmstart: Trajectory, study: Study) -> None:
     """B at N = 0 is A, bit for bit."""
-    feedforward, start = study.record(f"{warmstart.scene}/a"), study.record(f"{warmstart.id}-n0")
-    if feedforward is None or start is None or {feedforward.status, start.status} != {"ok"}:
-        pytest.fail("A or B has no result to compare; see its case", pytrace=False)
-    assert start.metrics == feedforward.metrics
-    assert start.gaussians == feedforward.gaussians
+    breach = study.breach(warmstart)
+    if breach:
+        pytest.fail(breach, pytrace=False)
 
 
 def test_claim(claim: Claim, study: Study) -> None:
@@ -82,8 +85,13 @@ def test_means_over_scenes(study: Study) -> None:
 
 
 def test_complete(study: Study) -> None:
-    """Every expected case has a verdict; a golden without a case is a renamed case."""
-    judged = {comparison.case for comparison in study.comparisons()}
-    assert judged == set(study.expected)
+    """Every case of the suite's definition has a verdict; a golden without a case is a renamed case."""
+    lost = study.lost()
+    assert not lost, f"cases of the suite without a verdict: {', '.join(lost)}"
     orphans = study.orphans()
     assert not orphans, f"goldens without a case (renamed or removed?): {', '.join(orphans)}"
+
+
+def _fail(comparison: Comparison, study: Study) -> None:
+    how = command(study.selection.suite, study.settings.device)
+    pytest.fail("\n".join([*describe(comparison), *advice(comparison, how)]), pytrace=False)

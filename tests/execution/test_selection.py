@@ -42,6 +42,17 @@ def test_a_part_is_not_whole_and_keeps_only_what_was_asked_for() -> None:
     ]
 
 
+def test_cases_narrow_a_selection_to_their_checkpoints() -> None:
+    whole = select("smoke")
+    every = {case.id for case in whole.cases}
+    assert whole.narrowed(every) == whole
+    part = whole.narrowed({"smoke.chair/b-capture-n200", "smoke.chair/a", "smoke.chair/none"})
+    assert not part.whole
+    assert [case.id for case in part.cases] == ["smoke.chair/a", "smoke.chair/b-capture-n200"]
+    assert not part.narrowed(every).whole, "what was left out does not come back"
+    assert not whole.narrowed(()).cases
+
+
 def test_seed_is_in_the_id_and_makes_a_part() -> None:
     selection = select("smoke", ["smoke.chair"], ["c"], [50], seed=3)
     assert [case.id for case in selection.cases] == ["smoke.chair/c-capture-n50-s3", "smoke.chair/c-inputs-n50-s3"]

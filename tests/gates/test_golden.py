@@ -22,6 +22,7 @@ from evalsuite.gates.golden import (
     KIND_FLOORS,
     Approved,
     Change,
+    Comparison,
     Golden,
     GoldenStore,
     Provenance,
@@ -330,6 +331,16 @@ def test_the_file_of_a_golden_is_sorted_and_short(goldens: GoldenStore) -> None:
     assert json.loads(text)["metrics"]["ssim"]["value"] == 0.33333333
     assert json.loads(text)["metrics"]["error"]["value"] == 3.3333333e-06, "small units keep their digits"
     assert [path.suffix for path in goldens.path(CASE).parent.iterdir()] == [".json"]
+
+
+def test_rounding_is_no_spread_to_count_in() -> None:
+    """Equal values of three seeds once had a standard deviation of 1e-16, and a change 3e15 of them."""
+    dust = Change("psnr", 20.0, 19.0, 1.0, 0.02, sigma=SPECS["psnr"].floor * 1e-7)
+    assert dust.sigmas is None
+    assert describe(Comparison(A, "worse", (dust,))) == [
+        f"worse        {A}: psnr 20.0000 -> 19.0000 (tolerance 0.0200)"
+    ]
+    assert replace(dust, sigma=SPECS["psnr"].floor * 1e-5).sigmas == pytest.approx(1 / (SPECS["psnr"].floor * 1e-5))
 
 
 def test_no_golden_is_none(goldens: GoldenStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,28 @@ def test_one_scene_is_no_mean_and_unmeasured_noise_no_evidence() -> None:
     assert judged(goldens, alone) == []
     bare = {case: golden(case=case, metrics={"psnr": Approved(30.0, 1, views=1)}) for case in goldens}
     assert judged(bare, dict.fromkeys(bare, 29.5)) == []
+
+
+def test_rounding_is_no_spread_to_count_in() -> None:
+    dust = Mean("b-capture-n0", "psnr", "dB", 1.0, 0.01, 1e-17, 6, "smoke.s0")
+    assert "(tolerance 0.01; most in smoke.s0)" in str(dust)
+    assert "+10.0 sigma" in str(replace(dust, sigma=0.1))
+    assert "+2.0 sigma" in str(replace(dust, setting=LADDERS, unit="sigma", sigma=0.5))
+
+
+def test_rounding_makes_no_tolerance_wider() -> None:
+    """Where seeds agree but for the last bit, a mean is held as tightly as where they agree wholly."""
+    tolerances = []
+    for spread in (0.0, 1e-16):
+        cases = [f"{scene}/b-capture-n0" for scene in SCENES]
+        goldens = {
+            case: golden(case=case, metrics={"psnr": Approved(30.0, 1, spread, 12.0, (30.0,) * 3, 1)}) for case in cases
+        }
+        comparisons = [compare(case, replace(record({"psnr": 30.0}, case), steps=0), goldens[case]) for case in cases]
+        found = means(comparisons, goldens)
+        assert [mean.setting for mean in found] == ["b-capture-n0"]
+        tolerances.append(found[0].tolerance)
+    assert tolerances[0] == pytest.approx(tolerances[1])
 
 
 def test_what_was_not_compared_is_left_out() -> None:

@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from evalsuite.core.suites import Suite
+from evalsuite.execution.probes import PROBE_CASES, probe
+from evalsuite.metrics.spec import ENGINE
+from evalsuite.plugin.verdict import NO_VERDICT
+from evalsuite.scenes.catalogue import SUITES
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PART = ("--scene", "smoke.blob", "--arm", "mean-colour")
 CASE = "smoke.blob/mean-colour"
@@ -37,14 +43,18 @@ def project(pytester: pytest.Pytester, records: Path, monkeypatch: pytest.Monkey
 
 
 def approve(project: pytest.Pytester, **changes: float) -> Path:
-    """Write the golden of the one case from its record, with some values moved."""
+    """Write the golden of the one case from its record, with some values moved, and those of the probes."""
     from evalsuite.core.machine import device_class
     from evalsuite.gates.approval import approve
     from evalsuite.gates.golden import GoldenStore
     from evalsuite.records.store import RecordStore
 
-    goldens = GoldenStore(project.path / "golden", "smoke", device_class())
+    goldens = GoldenStore(project.path / "golden", "smoke", device_class("cpu"))
     approve(RecordStore(project.path / "out/records/smoke"), [CASE], goldens)
+    engine = RecordStore(project.path / "out/records" / ENGINE)
+    for name in PROBE_CASES:
+        engine.write(probe(name, "cpu"))
+    approve(engine, tuple(PROBE_CASES), GoldenStore(project.path / "golden", ENGINE, device_class("cpu")))
     path = goldens.path(CASE)
     tree = json.loads(path.read_text())
     for metric, change in changes.items():
@@ -60,8 +70,8 @@ def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 def test_case_within_tolerance_passes(project: pytest.Pytester) -> None:
     approve(project, psnr=0.01)
     result = run(project)
-    assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(["*evalsuite smoke: 1 cases expected, 1 recorded, 1 compared: 1 same*"])
+    assert result.ret == NO_VERDICT
+    result.stdout.fnmatch_lines(["*evalsuite smoke: 4 cases expected, 4 recorded, 4 compared: 4 same*"])
 
 
 def test_case_worse_than_its_golden_fails_and_says_by_how_much(project: pytest.Pytester) -> None:
@@ -69,15 +79,15 @@ def test_case_worse_than_its_golden_fails_and_says_by_how_much(project: pytest.P
     result = run(project)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        [f"*worse*{CASE}: psnr * -> * (tolerance 0.0200)*", "*1 compared: 0 same, 0 better, 1 worse*"]
+        [f"*worse*{CASE}: psnr * -> * (tolerance 0.0200)*", "*4 compared: 3 same, 0 better, 1 worse*"]
     )
 
 
 def test_better_case_is_reported_but_passes(project: pytest.Pytester) -> None:
     approve(project, psnr=-1.0)
     result = run(project)
-    assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines([f"*better*{CASE}: psnr*", "*1 compared: 0 same, 1 better*"])
+    assert result.ret == NO_VERDICT
+    result.stdout.fnmatch_lines([f"*better*{CASE}: psnr*", "*4 compared: 3 same, 1 better*"])
 
 
 def test_case_without_golden_fails(project: pytest.Pytester) -> None:
@@ -87,8 +97,8 @@ def test_case_without_golden_fails(project: pytest.Pytester) -> None:
 
 
 def test_missing_data_is_not_run(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
-    result = project.runpytest_inprocess("--suite", "scan", "--scene", "gso.dino-3", "--arm", "mean-colour")
+    monkeypatch.setitem(SUITES._items, "mixed", Suite("mixed", ("smoke.blob", "gso.dino-3")))
+    result = project.runpytest_inprocess("--suite", "mixed", "--scene", "gso.dino-3", "--arm", "mean-colour")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*not-run*gso.dino-3/mean-colour*EVALSUITE_MIRROR*"])
 
@@ -122,7 +132,7 @@ def test_gpu_study_is_skipped_with_a_reason(project: pytest.Pytester, monkeypatc
 
 def test_benchmark_json_carries_the_case(project: pytest.Pytester, records: Path) -> None:
     approve(project)
-    assert run(project, "--benchmark-json", "out.json").ret == pytest.ExitCode.OK
+    assert run(project, "--benchmark-json", "out.json").ret == NO_VERDICT
     tree = json.loads((project.path / "out.json").read_text())
     (benchmark,) = tree["benchmarks"]
     record = json.loads((records / "records/smoke" / f"{CASE}.json").read_text())
@@ -130,11 +140,11 @@ def test_benchmark_json_carries_the_case(project: pytest.Pytester, records: Path
     assert benchmark["stats"]["mean"] == pytest.approx(record["seconds"]["forward"], rel=1e-5), "its cost"
     assert benchmark["extra_info"]["metrics"]["psnr"] == pytest.approx(record["metrics"]["psnr"]["value"], rel=1e-5)
     assert "node" not in tree["machine_info"]
-    assert run(project, "--benchmark-compare", "out.json").ret == pytest.ExitCode.OK, "the slim file still compares"
+    assert run(project, "--benchmark-compare", "out.json").ret == NO_VERDICT, "the slim file still compares"
     assert tree["machine_info"]["evalsuite"]["versions"]["torch"]
 
 
 def test_page_is_written(project: pytest.Pytester) -> None:
     approve(project)
-    assert run(project).ret == pytest.ExitCode.OK
+    assert run(project).ret == NO_VERDICT
     assert CASE.split("/")[0] in (project.path / "out/report/index.html").read_text()

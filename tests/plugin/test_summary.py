@@ -13,6 +13,7 @@ from tiny_study import TINY, Changes, benchmarks, run, run_part
 from evalsuite.core.phases import PHASES
 from evalsuite.metrics.spec import METRICS
 from evalsuite.plugin.benchmark import extra_info, pytest_benchmark_update_json
+from evalsuite.plugin.verdict import NO_VERDICT
 from evalsuite.records.schema import Reading, Record
 
 CASE, WORSE = "smoke.chair/b-capture-n50", "smoke.chair/a"
@@ -39,10 +40,10 @@ def test_what_moved_is_listed_worst_first_with_sigmas_and_images(tiny: pytest.Py
     assert lines.index(f"worse        {WORSE}: psnr") < lines.index(f"better       {CASE}: psnr")
     result.stdout.fnmatch_lines([f"*{WORSE}.png*truth.png*", f"better*{CASE}: psnr*(tolerance *, +* sigma)"])
     summary = (tiny.path / "out/summary.md").read_text()
-    assert summary.startswith("## evalsuite `tiny`: fails\n")
+    assert summary.startswith("partial: 22 of 98 cases, claims not judged: fails\n\n## evalsuite `tiny`: fails\n")
     assert f"| worse | {WORSE} | psnr |" in summary
     assert f"[render](records/tiny/{WORSE}.png) [truth](records/tiny/smoke.chair/truth.png)" in summary
-    assert "- 1 of 19 cases block" in summary
+    assert "- 1 of 22 cases block" in summary
 
 
 def test_the_summary_of_a_run_that_passes_says_what_the_gate_sees(tiny: pytest.Pytester) -> None:
@@ -82,7 +83,7 @@ def test_a_metric_without_its_data_is_named_and_does_not_block(
     monkeypatch.setitem(METRICS._items, "ssim", replace(METRICS["ssim"], optional=True))
     changes.by_case[CASE] = lambda r: replace(r, metrics={**r.metrics, "ssim": Reading(None, (), 1, "missing-data")})
     result = run_part(tiny)
-    assert result.ret == pytest.ExitCode.OK
+    assert result.ret == NO_VERDICT
     result.stdout.fnmatch_lines(["not compared: ssim is missing-data here (1 cases)"])
 
 
@@ -104,7 +105,7 @@ def test_the_benchmarks_json_names_versions_and_no_host(tiny: pytest.Pytester) -
     assert "flags" not in machine["cpu"]
     assert {"gpu", "versions"} <= set(machine["evalsuite"])
     result = run_part(tiny, "--benchmark-compare", "out.json")
-    assert result.ret == pytest.ExitCode.OK
+    assert result.ret == NO_VERDICT
     result.stdout.fnmatch_lines([f"test_case?{WORSE}? (NOW)*"])
 
 

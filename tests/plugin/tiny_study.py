@@ -19,7 +19,9 @@ from evalsuite.core.suites import Suite
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.probes import PROBE_CASES
 from evalsuite.gates.approval import Repeats, approve
+from evalsuite.gates.claims import load_claims
 from evalsuite.gates.golden import GoldenStore
+from evalsuite.gates.seal import seal
 from evalsuite.metrics.spec import ENGINE, METRICS
 from evalsuite.records.schema import Reading, Record
 from evalsuite.records.store import RecordStore
@@ -159,11 +161,13 @@ def approved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record = record_of(trajectory, case.id, case.steps)
         records.write(record)
         for seed, by in ((1, 0.02), (2, -0.02)) if trajectory.budget else ():
-            records.write(moved_by(record, f"{case.id}-s{seed}", by))
+            records.write(replace(moved_by(record, f"{case.id}-s{seed}", by), seed=seed))
     approve(records, [case.id for _, case in expected], store_in(golden), Repeats((1, 2), records))
     for name in PROBE_CASES:
         records.write(probe_record(name, "cpu"))
     approve(records, tuple(PROBE_CASES), store_in(golden, ENGINE))
+    seal(store_in(golden), load_claims(REPOSITORY / "tests/ablation/claims.toml"))
+    seal(store_in(golden, ENGINE), ())
     return golden
 
 

@@ -152,6 +152,24 @@ def test_what_weakens_a_comparison_is_said(tmp_path: Path) -> None:
     assert "No checkpoint of C has been recorded" in text
 
 
+def test_seconds_of_a_busy_machine_are_marked(tmp_path: Path) -> None:
+    records = study({"s.one": "thin", "s.two": "thin"})
+    slow = [
+        replace(found, anchor_share=0.5)
+        if (found.scene, found.arm, found.budget) == ("s.two", "b", "capture")
+        else found
+        for found in records
+    ]
+    write_store(tmp_path / "sound", records)
+    assert "~" not in read(write_page(tmp_path / "sound", tmp_path / "page", [])).text
+    write_store(tmp_path / "busy", slow)
+    text = read(write_page(tmp_path / "busy", tmp_path / "out", [])).text
+    assert f"~ marks seconds taken on a busy machine, in 4 of {len(records)} cases" in text
+    assert "~11.0" in text, "the case at N = 200"
+    assert "which saves" in text
+    assert " s [" not in text.split("which saves")[1].split("~")[0], "the headline's seconds"
+
+
 def test_b_that_never_reaches_c_is_said_so(tmp_path: Path) -> None:
     records = [record("s.one"), record("s.one", "b", "capture", 50, 25.0), record("s.one", "c", "capture", 50, 30.0)]
     write_store(tmp_path / "store", records)

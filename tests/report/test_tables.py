@@ -14,10 +14,13 @@ from rich.table import Table
 
 from evalsuite.core.cases import BUDGETS, Trajectory
 from evalsuite.core.errors import NotComparableError, OptionError
-from evalsuite.records.schema import Reading
+from evalsuite.gates.timing import MIN_SHARE
+from evalsuite.records.schema import Reading, Record
 from evalsuite.report.tables import (
+    BUSY,
     NOT_RUN,
     Setting,
+    busy_line,
     case_rows,
     case_table,
     mean_over,
@@ -26,8 +29,10 @@ from evalsuite.report.tables import (
     outcomes,
     parse_case,
     pools,
+    show_whole,
     stratum_cells,
     stratum_table,
+    timed_busy,
 )
 
 STRATA = {"s.one": "thin", "s.two": "thin", "s.three": "organic", "s.room": "unbounded"}
@@ -165,6 +170,48 @@ def test_the_terminal_holds_every_cell() -> None:
     assert len(rows) == len(expected_cases("s"))
     text = shown(stratum_table(records))
     assert all(cell in text for row in rows for cell in row)
+
+
+@pytest.mark.parametrize("width", [20, 120, 400])
+def test_no_cell_is_cut_however_long_the_ids_and_narrow_the_console(width: int) -> None:
+    long = "s." + "long-name-" * 12
+    records = [replace(found, gaussians=123_456_789) for found in scene_records(long)]
+    failed = record("s.two", "b", "capture", 50, None, status="oom", reason="24 GiB asked " * 20)
+    console = Console(file=io.StringIO(), width=width)
+    show_whole(console, case_table([*records, failed]), stratum_table(records), *means_tables(records))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert long in text
+    assert text.count("123,456,789") == 2 * len(records)
+    assert console.width == width
+
+
+def busy(found: Record) -> Record:
+    return replace(found, anchor_share=MIN_SHARE / 2)
+
+
+def test_seconds_of_a_busy_machine_are_marked_wherever_they_are_shown() -> None:
+    records = study(STRATA)
+    slow = [busy(found) if found.scene == "s.two" and found.arm == "a" else found for found in records]
+    assert BUSY not in shown(case_table(records)) + "".join(shown(table) for table in means_tables(records))
+    lines = [line for line in shown(case_table(slow)).splitlines() if BUSY in line]
+    assert len(lines) == 2, "the case, and what the mark means"
+    assert "s.two" in lines[0]
+    assert f"{BUSY}1.0" in lines[0]
+    assert f"in 1 of {len(records)} cases" in lines[1]
+    objects, rooms = ([line for line in shown(t).splitlines() if BUSY in line] for t in means_tables(slow))
+    assert [line.split()[0] for line in objects] == ["A"], "the mean has it in it"
+    assert not rooms
+    _, rows = stratum_cells(slow, "seconds", 1)
+    assert [cell for row in rows for cell in row if BUSY in cell] == [f"{BUSY}1.0", f"{BUSY}1.0"], "thin, and objects"
+    assert not any(BUSY in cell for row in stratum_cells(slow)[1] for cell in row)
+
+
+def test_a_share_at_the_bound_is_not_busy_and_none_is_unknown() -> None:
+    assert not timed_busy(replace(record(), anchor_share=MIN_SHARE))
+    assert not timed_busy(record())
+    assert timed_busy(busy(record()))
+    assert busy_line([record()]) == []
 
 
 def test_means_show_what_was_measured_per_pool() -> None:
