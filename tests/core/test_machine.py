@@ -92,7 +92,9 @@ def test_the_source_hash_follows_the_sources(package: Path) -> None:
     assert fresh_hash() != before
 
 
-@pytest.mark.parametrize("reader", ["gates/golden.py", "report/page.py", "plugin/hooks.py", "fetch/x.py", "cli.py"])
+@pytest.mark.parametrize(
+    "reader", ["gates/golden.py", "report/page.py", "plugin/hooks.py", "fetch/x.py", "commands/x.py", "cli.py"]
+)
 def test_what_only_reads_records_is_not_in_the_hash(package: Path, reader: str) -> None:
     before = fresh_hash()
     path = package / reader
