@@ -214,7 +214,7 @@ def _declare_rendering() -> None:
     _declare_vector("image-alpha", 1e-4, "alpha in all pixels of all views")
     _declare_vector("image-depth", 1e-4, "depth times alpha in all pixels of all views")
     for name in (*FIELDS, "background", "screen"):
-        _declare_vector(f"gradient-{name}", 1e-3, f"the gradient of a fixed sum over all images in {name}")
+        _declare_vector(f"gradient-{name}", 2e-3, f"the gradient of a fixed sum over all images in {name}")
 
 
 def _declare_optimiser() -> None:
@@ -225,12 +225,13 @@ def _declare_optimiser() -> None:
     _declare("loss-gradient-error", "1", 1e-3, error)
     _declare("slope-loss", "1", 1e-5, "loss that the optimiser sees, summed over the views of the veils")
     _declare("round-trip", "1", 1e-5, "largest difference of Gaussians that went through the optimiser's parameters")
+    firm = "entries with a small first gradient weighted down"
     for name in GROUPS:
         _declare_vector(f"slope-{name}", 1e-3, f"the gradient of the optimiser's loss in group {name}")
         _declare(f"slope-{name}-error", "1", 1e-3, error)
-        _declare_vector(f"late-{name}", 1e-3, f"the change of group {name} in steps 2997 to 3002 of the recipe")
+        _declare_vector(f"late-{name}", 2e-3, f"the change of group {name} in steps 2997 to 3002 of the recipe, {firm}")
     for name in FIELDS:
-        _declare_vector(f"movement-{name}", 1e-3, f"the change of {name} in the recipe's first ten steps")
+        _declare_vector(f"movement-{name}", 2e-3, f"the change of {name} in the recipe's first ten steps, {firm}")
     _declare_vector("screen-gradient", 1e-3, "what density control has summed up after a round, per sighting")
 
 

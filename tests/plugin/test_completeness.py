@@ -14,7 +14,7 @@ from evalsuite.records.schema import Record
 CASES = sum(len(trajectory.cases) for trajectory in TINY.trajectories())
 PART = CASES // len(TINY.scenes)
 CASE = "smoke.chair/b-capture-n200"
-ALL = CASES + 3  # the engine's probes
+ALL = CASES + len(PROBE_CASES)
 PASSED, FAILED, USAGE = pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.USAGE_ERROR
 
 

@@ -53,7 +53,8 @@ def slopes(device: str) -> Numbers:
 
 def steps(device: str) -> Numbers:
     """How the first steps move every field, as whoever calls `optimise` sees it, and what density control saw of them."""
-    start = disturbed(veils()).to(device)
+    start, run = disturbed(veils()).to(device), started(device)
+    firmness = _firmness(run)
     task = (photographs(device), background().to(device), RECIPES[RECIPE], (STEPS,))
     ((_, end),) = optimise(start, *task, seed=0, clock=Clock())
     numbers: dict[str, tuple[float, ...]] = {}
@@ -61,10 +62,10 @@ def steps(device: str) -> Numbers:
         before, after = getattr(start, name), getattr(end, name)
         if name == "quats":  # the optimiser hands out unit quaternions
             before = torch.nn.functional.normalize(before, dim=-1)
+        group = name
         if name == "sh":
-            before, after = before[:, 0], after[:, 0]
-        numbers |= vector(f"movement-{name}", after - before)
-    run = started(device)
+            group, before, after = "sh0", before[:, :1], after[:, :1]
+        numbers |= vector(f"movement-{name}", (after - before) * firmness[group])
     for step in range(len(run.cameras)):
         run.step(step)
     return {**numbers, **vector("screen-gradient", run.state["grad2d"] / run.state["count"])}
@@ -73,12 +74,13 @@ def steps(device: str) -> Numbers:
 def late_steps(device: str) -> Numbers:
     """How steps with harmonics above degree 0 move every group."""
     run = started(device)
+    firmness = _firmness(run)
     before = {name: parameter.detach().clone() for name, parameter in run.params.items()}
     for step in LATE:
         run.step(step)
     numbers: dict[str, tuple[float, ...]] = {}
     for name in GROUPS:
-        numbers |= vector(f"late-{name}", run.params[name] - before[name])
+        numbers |= vector(f"late-{name}", (run.params[name] - before[name]) * firmness[name])
     return numbers
 
 
@@ -108,6 +110,17 @@ def _gradients(run: Optimisation, total: Tensor) -> dict[str, Tensor]:
     """Of a sum, by group; 0 where nothing leads there."""
     found = torch.autograd.grad(total, [run.params[name] for name in GROUPS], allow_unused=True, materialize_grads=True)
     return dict(zip(GROUPS, found, strict=True))
+
+
+def _firmness(run: Optimisation) -> dict[str, Tensor]:
+    """Weights in [0, 1) of all parameters: small where some view's gradient is small beside its group's others.
+
+    Adam moves every entry as far, one whose gradient is rounding dust too.
+    """
+    degree, views = run.recipe.sh_degree, range(len(run.cameras))
+    by_view = [_gradients(run, run.loss(view, degree)[0]) for view in views]
+    sizes = {name: torch.stack([gradients[name].abs() for gradients in by_view]) for name in GROUPS}
+    return {name: (g / (g + 0.1 * g.square().mean().sqrt())).amin(dim=0) for name, g in sizes.items()}
 
 
 @torch.no_grad()

@@ -32,7 +32,9 @@ def photographs() -> tuple[Tensor, Tensor]:
     """Two images that differ by 0.05 to 0.2 in every value: no difference changes its sign along a small step."""
     draw = uniform("photographs")
     column, row = torch.arange(WIDTH) / WIDTH, torch.arange(HEIGHT)[:, None] / HEIGHT
-    waves = torch.stack([torch.sin(7 * column + 5 * row), torch.cos(9 * row - 4 * column), torch.sin(11 * column * row)])
+    waves = torch.stack(
+        [torch.sin(7 * column + 5 * row), torch.cos(9 * row - 4 * column), torch.sin(11 * column * row)]
+    )
     image = 0.5 + 0.2 * waves.permute(1, 2, 0) + draw(HEIGHT, WIDTH, 3, low=-0.05, high=0.05)
     sign = torch.where(draw(HEIGHT, WIDTH, 3, low=-1.0, high=1.0) > 0, 1.0, -1.0)
     return image, image + sign * draw(HEIGHT, WIDTH, 3, low=0.05, high=0.2)
