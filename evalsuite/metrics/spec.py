@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -181,8 +182,11 @@ GROUPS = ("means", "scales", "quats", "opacities", "sh0", "sh_rest")
 DIRECTIONS = 3
 """Fixed random directions along which probes hold a vector."""
 
-RATE_STEPS = {"3dgs": (0, 500, 3000), "3dgs-30k": (0, 5000, 30_000)}
-DEGREE_STEPS = {"3dgs": (0, 999, 1000, 1999, 2000, 2999, 3000), "3dgs-30k": (999, 1000, 29_999)}
+RATE_STEPS: Mapping[str, tuple[int, ...]] = {"3dgs": (0, 500, 3000), "3dgs-30k": (0, 5000, 30_000)}
+DEGREE_STEPS: Mapping[str, tuple[int, ...]] = {
+    "3dgs": (0, 999, 1000, 1999, 2000, 2999, 3000),
+    "3dgs-30k": (999, 1000, 29_999),
+}
 """By recipe, where schedules are read."""
 
 DENSITY_SCENES = (

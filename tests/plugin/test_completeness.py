@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from tiny_study import TINY, Changes, benchmarks, golden_store, run, run_part
 
+from evalsuite.execution.probes import PROBE_CASES
 from evalsuite.metrics.spec import ENGINE
 from evalsuite.records.schema import Record
 

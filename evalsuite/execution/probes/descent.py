@@ -52,7 +52,7 @@ def slopes(device: str) -> Numbers:
 
 
 def steps(device: str) -> Numbers:
-    """How the first steps move every field, as whoever calls `optimise` sees it, and what density control saw of them."""
+    """How the first steps move every field, for whoever calls `optimise`, and what density control saw of a round."""
     start, run = disturbed(veils()).to(device), started(device)
     firmness = _firmness(run)
     task = (photographs(device), background().to(device), RECIPES[RECIPE], (STEPS,))

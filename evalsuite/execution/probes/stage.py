@@ -51,7 +51,7 @@ def vector(name: str, values: Tensor) -> dict[str, tuple[float, ...]]:
     """
     flat = values.detach().double().cpu()
     length = flat.norm()
-    numbers = {f"{name}-size": (float((length / flat.numel() ** 0.5).log()),)}
+    numbers: dict[str, tuple[float, ...]] = {f"{name}-size": (float((length / flat.numel() ** 0.5).log()),)}
     for index in range(1, DIRECTIONS + 1):
         along = (flat * direction(name, index, tuple(flat.shape))).sum() / length
         numbers[f"{name}-{index}"] = (float(along),)
@@ -92,7 +92,7 @@ def bands(name: str, views: int, height: int, width: int, channels: int) -> Tens
 
 
 def crowd() -> Gaussians:
-    """400 overlapping, anisotropic, view-dependent Gaussians in a ball of radius 0.5: tiles, cuts and culling matter."""
+    """Many small, anisotropic, view-dependent Gaussians in a ball of radius 0.5: tiles, cuts and culling matter."""
     count, draw = 400, uniform("crowd")
     directions = torch.nn.functional.normalize(draw(count, 3, low=-1.0, high=1.0), dim=-1)
     sh = draw(count, 16, 3, low=-0.15, high=0.15)
