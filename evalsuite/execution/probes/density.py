@@ -17,7 +17,9 @@ EXTENT = 2.0
 _GRADIENTS = (1e-4, 1.8e-4, 2.2e-4, 3.8e-4)
 _SCALES = (0.01, 0.018, 0.022, 0.18, 0.22)
 _OPACITIES = (0.0045, 0.0055, 0.3, 0.6)
-"""Values around the published thresholds, written out: 2e-4 of half an image; 0.01 and 0.1 of the extent; 0.005."""
+"""Values around the published thresholds, written out: 2e-4 half-images; 0.01 and 0.1 of the extent; 0.005."""
+
+_COMBINATIONS = tuple(itertools.product(_GRADIENTS, _SCALES, _OPACITIES))
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,12 @@ class _Scene:
 
     Attributes:
         step: when it is called.
+        copies: of every combination of values that there are.
     """
 
     recipe: Recipe
     step: int
+    copies: int = 1
 
 
 def _scenes() -> dict[str, _Scene]:
@@ -40,7 +44,7 @@ def _scenes() -> dict[str, _Scene]:
         "first": _Scene(short, 600),
         "last": _Scene(short, 1400),
         "after": _Scene(short, 1500),
-        "capped": _Scene(replace(short, cap=len(made_up()["means"]) + 5), 700),
+        "capped": _Scene(short, 700, copies=8192 // len(_COMBINATIONS)),
         "absolute": _Scene(replace(short, absgrad=True), 600),
         "reset": _Scene(long, 3000),
         "large": _Scene(long, 3100),
@@ -55,7 +59,7 @@ def decisions(device: str) -> Numbers:
     for name, scene in _scenes().items():
         left = _after(scene, device)
         origin = left["sh0"][:, 0, 0].round().long().cpu()
-        codes = direction("decisions", 0, (len(made_up()["means"]), 8))[origin]
+        codes = direction("decisions", 0, (len(_COMBINATIONS) * scene.copies, 8))[origin]
         state = torch.cat(
             [left["means"], left["scales"].exp(), left["opacities"].sigmoid()[:, None]], dim=1
         )  # [left, 7]
@@ -67,13 +71,15 @@ def decisions(device: str) -> Numbers:
     return numbers
 
 
-def made_up() -> dict[str, Tensor]:
-    """Parameters of 80 Gaussians, one for each combination of values; ``sh0`` holds their index."""
-    combinations = list(itertools.product(_GRADIENTS, _SCALES, _OPACITIES))
-    _, scales, opacities = (torch.tensor(values) for values in zip(*combinations, strict=True))
-    count, draw = len(combinations), uniform("density")
+def made_up(copies: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Parameters of one Gaussian for each combination of values, and their gradients on the screen, [N, 2].
+
+    ``sh0`` holds their index. Of equal gradients each is larger than the one before, by 1e-5 of itself.
+    """
+    lengths, scales, opacities = (torch.tensor(values).repeat(copies) for values in zip(*_COMBINATIONS, strict=True))
+    count, draw = len(lengths), uniform("density")
     thin = scales[:, None] * torch.tensor([0.3, 1.0, 0.5])  # the largest of three decides
-    return {
+    params = {
         "means": draw(count, 3, low=-0.5, high=0.5),
         "scales": thin.log(),
         "quats": draw(count, 4, low=0.1, high=1.0),
@@ -81,22 +87,19 @@ def made_up() -> dict[str, Tensor]:
         "sh0": torch.arange(float(count)).view(-1, 1, 1).repeat(1, 1, 3),
         "sh_rest": torch.zeros(count, 15, 3),
     }
-
-
-def _screen_gradients() -> Tensor:
-    """[N, 2] whose lengths, in half-images of 64 x 48 pixels, are `_GRADIENTS`: of other shares in x and y each."""
-    lengths = torch.tensor([gradient for gradient, _, _ in itertools.product(_GRADIENTS, _SCALES, _OPACITIES)])
-    angles = uniform("screen")(len(lengths), low=0.0, high=6.28)
-    return torch.stack([lengths * angles.cos() / 32, lengths * angles.sin() / 24], dim=1)
+    lengths = lengths * (1 + 1e-5 * torch.arange(count))
+    angles = draw(count, low=0.0, high=6.28)
+    return params, torch.stack([lengths * angles.cos() / 32, lengths * angles.sin() / 24], dim=1)
 
 
 def _after(scene: _Scene, device: str) -> dict[str, Tensor]:
     """Parameters after two quiet steps, each of which saw other Gaussians, and the scene's own."""
-    params: dict[str, Any] = {name: torch.nn.Parameter(value.to(device)) for name, value in made_up().items()}
+    values, gradients = made_up(scene.copies)
+    params: dict[str, Any] = {name: torch.nn.Parameter(value.to(device)) for name, value in values.items()}
     optimisers: dict[str, Any] = {name: torch.optim.Adam([parameter]) for name, parameter in params.items()}
     control = AdaptiveDensity(scene.recipe, seed=0)
     state = control.initialize_state(scene_scale=EXTENT)
-    count, gradients = len(params["means"]), _screen_gradients().to(device)
+    count, gradients = len(gradients), gradients.to(device)
     for step in (scene.step - 2, scene.step - 1, scene.step):
         means2d = torch.zeros(1, count, 2, device=device, requires_grad=True)
         if scene.recipe.absgrad:

@@ -41,12 +41,12 @@ def slopes(device: str) -> Numbers:
     float64 adds up: of the loss itself float32 leaves too few digits (its gradient in the image: `photometry`).
     """
     run = started(device)
-    total, _ = _over_views(run)
+    total, outputs = _loss(run), _Outputs(run)
     numbers: dict[str, tuple[float, ...]] = {"slope-loss": (total.item(),), "round-trip": (_round_trip(run, device),)}
     for name, gradient in _gradients(run, total).items():
         numbers |= vector(f"slope-{name}", gradient)
-    for name, gradient in _gradients(run, _over_views(run)[1]).items():
-        value = partial(_sum_at, run, run.params[name])
+    for name, gradient in _gradients(run, outputs.sum()).items():
+        value = partial(outputs.at, run.params[name])
         numbers[f"slope-{name}-error"] = (slope_error(f"slope-{name}", gradient, STEP_LENGTHS[name], value),)
     return numbers
 
@@ -98,12 +98,33 @@ def photographs(device: str) -> Views:
     return Views(rgb + waves.sign() * (0.1 + 0.1 * waves.abs()), None, cameras.to(device))
 
 
-def _over_views(run: Optimisation) -> tuple[Tensor, Tensor]:
-    """Sums over the views: of the loss, and of every output of the renderer, weighted in bands, in float64."""
-    seen = [run.loss(view, run.recipe.sh_degree) for view in range(len(run.cameras))]
-    outputs = torch.cat([torch.cat([r.rgb, r.alpha[..., None], r.depth[..., None]], dim=-1) for _, r in seen])
-    weights = bands("outputs", *outputs.shape).to(outputs.device)
-    return torch.stack([loss for loss, _ in seen]).sum(), (outputs.double() * weights).sum()
+def _loss(run: Optimisation) -> Tensor:
+    """Summed over the views."""
+    return torch.stack([run.loss(view, run.recipe.sh_degree)[0] for view in range(len(run.cameras))]).sum()
+
+
+class _Outputs:
+    """Everything the renderer makes of the optimiser's parameters, as one sum weighted in bands, in float64."""
+
+    def __init__(self, run: Optimisation) -> None:
+        self.run = run
+        shape = (len(run.cameras), run.cameras.height, run.cameras.width)
+        self.weights = bands("outputs", *shape, 5).to(run.background.device)
+
+    def sum(self) -> Tensor:
+        run = self.run
+        raster = rasterise(run.gaussians(run.recipe.sh_degree), run.cameras, run.background, run.raster)
+        outputs = torch.cat([raster.rgb, raster.alpha[..., None], raster.depth[..., None]], dim=-1)
+        return (outputs.double() * self.weights).sum()
+
+    @torch.no_grad()
+    def at(self, parameter: torch.nn.Parameter, offset: Tensor) -> float:
+        """The sum with one group moved; it is back in its place afterwards."""
+        kept = parameter.detach().clone()
+        parameter.add_(offset.to(parameter))
+        total = float(self.sum())
+        parameter.copy_(kept)
+        return total
 
 
 def _gradients(run: Optimisation, total: Tensor) -> dict[str, Tensor]:
@@ -121,16 +142,6 @@ def _firmness(run: Optimisation) -> dict[str, Tensor]:
     by_view = [_gradients(run, run.loss(view, degree)[0]) for view in views]
     sizes = {name: torch.stack([gradients[name].abs() for gradients in by_view]) for name in GROUPS}
     return {name: (g / (g + 0.1 * g.square().mean().sqrt())).amin(dim=0) for name, g in sizes.items()}
-
-
-@torch.no_grad()
-def _sum_at(run: Optimisation, parameter: torch.nn.Parameter, offset: Tensor) -> float:
-    """The sum over outputs with one group moved; it is back in its place afterwards."""
-    kept = parameter.detach().clone()
-    parameter.add_(offset.to(parameter))
-    total = float(_over_views(run)[1])
-    parameter.copy_(kept)
-    return total
 
 
 @torch.no_grad()
