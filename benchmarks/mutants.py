@@ -1,11 +1,13 @@
 """What the gate catches: defects put into copies of this checkout, and the same code under other seeds.
 
     python -m benchmarks.mutants                          # the table of docs/gate.md (hours)
+    python -m benchmarks.mutants --quick                  # without the long runs of the study (half an hour)
     python -m benchmarks.mutants --only half-a-pixel      # one row
     python -m benchmarks.mutants --seeds 3 4 5            # null runs: nothing is wrong, only the seed differs
 
 Each run is pytest in a folder of its own, judged by its exit code against the goldens in git; the table adds by how
-much the values that moved are beyond noise. `tests/gates/test_mutants.py` runs the quick half of it.
+much the values that moved are beyond noise. What the defects are: `benchmarks.defects`.
+`tests/gates/test_mutants.py` runs the quick half of it.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import pytest
 from rich.console import Console
 
+from benchmarks.defects import ENGINE_ALONE, MUTANTS, Mutant, other_seed
 from evalsuite.core.machine import device_class
 from evalsuite.gates.golden import Comparison, GoldenStore, compare
 from evalsuite.gates.means import LADDERS, Mean, means
@@ -36,239 +38,6 @@ from evalsuite.records.store import RecordStore
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("evalsuite", "tests", "golden", "conftest.py", "pyproject.toml")
 """What a run of the gate reads."""
-
-PASSED, FAILED = map(int, (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED))
-
-GATE = ("tests/ablation",)
-ENGINE_ALONE = (*GATE, "--suite", ENGINE)
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One change of one file.
-
-    Attributes:
-        before: text that occurs exactly once; empty: the whole file.
-        after: what takes its place; None deletes the file.
-    """
-
-    path: str
-    before: str
-    after: str | None
-
-    def apply(self, root: Path) -> None:
-        """Change the file below a folder.
-
-        Raises:
-            ValueError: the text does not occur exactly once: the mutant is older than the code.
-        """
-        path = root / self.path
-        if self.after is None:
-            path.unlink()
-            return
-        text = path.read_text(encoding="utf-8")
-        if text.count(self.before) != 1:
-            raise ValueError(
-                f"{self.path} has {text.count(self.before)} times {self.before!r}, expected 1: mend the mutant"
-            )
-        path.write_text(text.replace(self.before, self.after), encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A defect, and the runs that must notice it.
-
-    Attributes:
-        quick: arguments of pytest, each a run that fails by itself; what CI does.
-        full: arguments of the run that the table is made from, which shows what the study sees without the probes;
-            empty if ``quick`` says it all.
-        exit_code: of every quick run; of the full one, too, where nothing is wrong.
-        says: text that the output of every quick run has: the verdict's own line, not a word of the counts.
-    """
-
-    name: str
-    edits: tuple[Edit, ...]
-    quick: tuple[tuple[str, ...], ...]
-    full: tuple[str, ...] = ()
-    exit_code: int = FAILED
-    says: str = ""
-
-
-def _scenes(*scenes: str) -> tuple[str, ...]:
-    return tuple(option for scene in scenes for option in ("--scene", scene))
-
-
-def _arms(*arms: str) -> tuple[str, ...]:
-    return tuple(option for arm in arms for option in ("--arm", arm))
-
-
-def _steps(*steps: int) -> tuple[str, ...]:
-    return tuple(option for n in steps for option in ("--steps", str(n)))
-
-
-_PAIRS = (("blob", "chair"), ("castle", "creature"), ("truck", "wheel"))
-_TWO = _scenes(*(f"smoke.{kind}" for kind in _PAIRS[0]))
-_FEEDFORWARD = (*GATE, *_TWO, *_arms("a"))
-_WARMSTART = (*GATE, *_TWO, *_arms("b"), *_steps(50))
-_FLOOR = (*GATE, *_scenes("smoke.blob"), *_arms("mean-colour"))
-_FORWARD_TABLE = (*GATE, *_arms("a", "b", "c"), *_steps(0, 200))
-_LEARNING_TABLE = (*GATE, *_arms("b", "c"), *_steps(50, 200))
-_GOLDEN = f"golden/smoke/{device_class('cpu')}/smoke.blob/mean-colour.json"
-
-MUTANTS: Mapping[str, Mutant] = {
-    mutant.name: mutant
-    for mutant in (
-        Mutant(
-            "half-of-one-conic-gradient",
-            (
-                Edit(
-                    "evalsuite/splats/cpu/projection.py",
-                    "np.float64(v_splats[n, SHEAR])",
-                    "0.5 * np.float64(v_splats[n, SHEAR])",
-                ),
-            ),
-            (ENGINE_ALONE,),
-            _LEARNING_TABLE,
-            says=f"{'worse':12} engine/backward",
-        ),
-        Mutant(
-            "blue-and-red-swapped",
-            (
-                Edit(
-                    "evalsuite/splats/rasterise.py",
-                    "return Raster(rgb, alpha, depth / ",
-                    "return Raster(rgb.flip(-1), alpha, depth / ",
-                ),
-            ),
-            (ENGINE_ALONE, _FEEDFORWARD),
-            _FORWARD_TABLE,
-            says=f"{'worse':12} ",
-        ),
-        Mutant(
-            "half-a-pixel",
-            (
-                Edit(
-                    "evalsuite/splats/cpu/projection.py",
-                    "px, py = focal[0] * x / z + centre[0], ",
-                    "px, py = focal[0] * x / z + centre[0] + 0.5, ",
-                ),
-            ),
-            (ENGINE_ALONE, _FEEDFORWARD),
-            _FORWARD_TABLE,
-            says=f"{'worse':12} ",
-        ),
-        Mutant(
-            "held-out-view-dropped",
-            (
-                Edit(
-                    "evalsuite/metrics/evaluate.py",
-                    "for index in range(len(truth)):",
-                    "for index in range(len(truth) - 1):",
-                ),
-            ),
-            (_FLOOR,),
-            says="over 20 views in golden, 19 now",
-        ),
-        Mutant(
-            "harmonics-band-ignored",
-            (
-                Edit(
-                    "evalsuite/splats/cpu/harmonics.py",
-                    "for k in range(count):\n                value +=",
-                    "for k in range(min(count, 9)):\n                value +=",
-                ),
-            ),
-            (ENGINE_ALONE,),
-            (*GATE, *_TWO, *_arms("b", "c"), *_steps(1000, 3000)),
-            says=f"{'worse':12} engine/forward",
-        ),
-        Mutant(
-            "half-the-opacities-learning-rate",
-            (
-                Edit(
-                    "evalsuite/splats/optimise.py",
-                    '"opacities": recipe.lr_opacities',
-                    '"opacities": 0.5 * recipe.lr_opacities',
-                ),
-            ),
-            (ENGINE_ALONE, _WARMSTART),
-            _LEARNING_TABLE,
-            says=f"{'worse':12} ",
-        ),
-        Mutant(
-            "unsynchronised-clock",
-            (Edit("evalsuite/core/clock.py", "self._wait()\n        now = self._now()", "now = self._now()"),),
-            (("tests/core/test_clock.py", "-p", "no:cacheprovider"),),
-            says="test_work_of_the_device_belongs_to_the_phase_that_queued_it",
-        ),
-        Mutant(
-            "renamed-case",
-            (
-                Edit(
-                    "evalsuite/core/cases.py",
-                    "parts = [t.arm]\n",
-                    'parts = [t.arm.replace("mean-colour", "average")]\n',
-                ),
-            ),
-            (_FLOOR,),
-            says=f"{'no-golden':12} ",
-        ),
-        Mutant("deleted-golden", (Edit(_GOLDEN, "", None),), (_FLOOR,), says=f"{'no-golden':12} "),
-        Mutant(
-            "not-a-number",
-            (
-                Edit(
-                    "evalsuite/metrics/image.py",
-                    "return _decibels(total / true[0, ..., 0].numel())",
-                    "return _decibels(total * math.nan)",
-                ),
-            ),
-            (_FLOOR,),
-            says=f"{'failed':12} smoke.blob/mean-colour: ",
-        ),
-        Mutant(
-            "no-cases",
-            (
-                Edit(
-                    "evalsuite/execution/selection.py",
-                    "return tuple(case for trajectory in self.trajectories for case in trajectory.cases)",
-                    "return ()",
-                ),
-            ),
-            (_FLOOR,),
-            says="0 of 0 cases were compared",
-        ),
-        Mutant(
-            "every-gpu-case-skipped",
-            (),
-            ((*GATE, "--suite", "smoke", "-m", "gpu"), (*GATE, "--suite", "smoke", "-m", "gpu", "--require-gpu")),
-            says="0 of 117 cases were compared",
-        ),
-    )
-}
-"""Every defect that the gate must catch, by name."""
-
-
-def other_seed(by: int) -> Mutant:
-    """No defect: every optimisation draws its views and splits from another seed. The gate must find nothing.
-
-    Seeds take turns with the scenes, two at a time.
-    """
-    edit = Edit(
-        "evalsuite/execution/trajectory.py",
-        "trajectory.steps, trajectory.seed, ",
-        f"trajectory.steps, trajectory.seed + {by}, ",
-    )
-    scenes = _scenes(*(f"smoke.{kind}" for kind in _PAIRS[by % len(_PAIRS)]))
-    return Mutant(
-        f"seed-{by}", (edit,), (_WARMSTART,), (*GATE, *scenes, *_arms("b", "c"), *_steps(50, 200)), NO_VERDICT
-    )
-
-
-def more_threads() -> Mutant:
-    """No defect: one process with all threads, where goldens were made with one thread in each of more processes."""
-    runs = (*GATE, *_TWO, *_arms("a", "b"), *_steps(0, 50), "--workers", "1")
-    return Mutant("more-threads", (), (runs,), (), NO_VERDICT)
 
 
 @dataclass(frozen=True)
@@ -409,12 +178,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants")
     parser.add_argument("--only", action="append", choices=tuple(MUTANTS), help="this defect; may be repeated")
     parser.add_argument("--seeds", nargs="+", type=int, help="null runs instead: the same code with other seeds")
+    parser.add_argument("--quick", action="store_true", help="only runs that must notice the defect by themselves")
     parser.add_argument("--out", type=Path, default=Path("out/mutants"), help="folder of table and records")
     options = parser.parse_args()
     if options.seeds:
         chosen = [replace(other_seed(seed), quick=()) for seed in options.seeds]
     else:
         chosen = [MUTANTS[name] for name in options.only or MUTANTS]
+    if options.quick:
+        chosen = [replace(mutant, full=()) for mutant in chosen if mutant.quick]
     console = Console(stderr=True, width=160)
     lines = [HEADER, ("---",) * len(HEADER)]
     options.out.mkdir(parents=True, exist_ok=True)

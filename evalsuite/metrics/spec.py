@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -170,23 +171,89 @@ ENGINE = "engine"
 """Name of the suite of probes: numbers of the renderer and optimiser themselves, on a splat made from a seed."""
 
 PROBES: Registry[MetricSpec] = Registry("number of an engine probe")
-"""What probes give, by id. No direction is better; floors are ten times what another CPU or GPU moves."""
+"""What probes give, by id. No direction is better; floors are ten times, or more, what hardware or rounding moves."""
 
-_FORWARD = {
-    "mean-red": ("1", 1e-5, "mean of the red channel over pixels, then views"),
-    "mean-green": ("1", 1e-5, "mean of the green channel over pixels, then views"),
-    "mean-blue": ("1", 1e-5, "mean of the blue channel over pixels, then views"),
-    "mean-alpha": ("1", 1e-5, "mean of alpha over pixels, then views"),
-    "mean-depth": ("1", 1e-4, "mean depth over pixels with alpha > 0.5, then views; world units"),
-    "contrast": ("1", 1e-5, "standard deviation of a view over pixels and channels, mean over views"),
-    "centre-x": ("px", 1e-3, "alpha-weighted mean column, mean over views"),
-    "centre-y": ("px", 1e-3, "alpha-weighted mean row, mean over views"),
-}
 FIELDS = ("means", "quats", "scales", "opacities", "sh")
-for _id, (_unit, _floor, _contract) in _FORWARD.items():
-    PROBES.add(_id, MetricSpec(_id, _unit, "none", 1, _floor, _contract))
-for _field in FIELDS:
-    _text = f"natural log of the mean absolute gradient with respect to {_field}"
-    PROBES.add(f"gradient-{_field}", MetricSpec(f"gradient-{_field}", "ln", "none", 1, 1e-3, _text))
-    _text = f"natural log of the root mean square change of {_field} in the first steps of the recipe"
-    PROBES.add(f"movement-{_field}", MetricSpec(f"movement-{_field}", "ln", "none", 1, 1e-2, _text))
+"""Of a splat, as the renderer takes it."""
+
+GROUPS = ("means", "scales", "quats", "opacities", "sh0", "sh_rest")
+"""Of parameters, as the optimiser moves them."""
+
+DIRECTIONS = 3
+"""Fixed random directions along which probes hold a vector."""
+
+RATE_STEPS: Mapping[str, tuple[int, ...]] = {"3dgs": (0, 500, 3000), "3dgs-30k": (0, 5000, 30_000)}
+DEGREE_STEPS: Mapping[str, tuple[int, ...]] = {
+    "3dgs": (0, 999, 1000, 1999, 2000, 2999, 3000),
+    "3dgs-30k": (999, 1000, 29_999),
+}
+"""By recipe, where schedules are read."""
+
+DENSITY_SCENES = (
+    "before", "between", "first", "last", "after", "capped", "absolute", "reset", "large", "long-last", "long-after",
+)  # fmt: skip
+"""Calls of density control: see `evalsuite.execution.probes.density`."""
+
+
+def _declare(id: str, unit: str, floor: float, contract: str) -> None:
+    PROBES.add(id, MetricSpec(id, unit, "none", 1, floor, contract))
+
+
+def _declare_vector(id: str, floor: float, what: str) -> None:
+    _declare(f"{id}-size", "ln", floor, f"natural log of the root mean square of {what}")
+    for index in range(1, DIRECTIONS + 1):
+        text = f"projection of {what}, scaled to length 1, on fixed direction {index} of entries with variance 1"
+        _declare(f"{id}-{index}", "1", floor, text)
+
+
+def _declare_rendering() -> None:
+    for channel in ("red", "green", "blue"):
+        _declare(f"mean-{channel}", "1", 1e-5, f"mean of the {channel} channel over pixels, then views")
+    _declare("mean-alpha", "1", 1e-5, "mean of alpha over pixels, then views")
+    _declare("mean-depth", "1", 1e-4, "mean depth over pixels with alpha > 0.5, then views; world units")
+    _declare("contrast", "1", 1e-5, "standard deviation of a view over pixels and channels, mean over views")
+    _declare("centre-x", "px", 1e-3, "alpha-weighted mean column, mean over views")
+    _declare("centre-y", "px", 1e-3, "alpha-weighted mean row, mean over views")
+    _declare_vector("image-rgb", 1e-4, "colour in all pixels of all views")
+    _declare_vector("image-alpha", 1e-4, "alpha in all pixels of all views")
+    _declare_vector("image-depth", 1e-4, "depth times alpha in all pixels of all views")
+    for name in (*FIELDS, "background", "screen"):
+        _declare_vector(f"gradient-{name}", 2e-3, f"the gradient of a fixed sum over all images in {name}")
+
+
+def _declare_optimiser() -> None:
+    for name, text in (("l1", "L1 alone"), ("dssim", "1 - SSIM alone"), ("mixture", "the recipe's mixture")):
+        _declare(f"loss-{name}", "1", 1e-5, f"loss of two fixed images, {text}")
+    error = "largest difference of directional derivatives from central finite differences, over the gradient's length"
+    _declare_vector("loss-gradient", 1e-4, "the gradient of the recipe's loss of two fixed images in the first")
+    _declare("loss-gradient-error", "1", 1e-3, error)
+    _declare("slope-loss", "1", 1e-5, "loss that the optimiser sees, summed over the views of the veils")
+    _declare("round-trip", "1", 1e-5, "largest difference of Gaussians that went through the optimiser's parameters")
+    firm = "entries with a small first gradient weighted down"
+    for name in GROUPS:
+        _declare_vector(f"slope-{name}", 1e-3, f"the gradient of the optimiser's loss in group {name}")
+        _declare(f"slope-{name}-error", "1", 1e-3, error)
+        _declare_vector(f"late-{name}", 2e-3, f"the change of group {name} in steps 2997 to 3002 of the recipe, {firm}")
+    for name in FIELDS:
+        _declare_vector(f"movement-{name}", 2e-3, f"the change of {name} in the recipe's first ten steps, {firm}")
+    _declare_vector("screen-gradient", 1e-3, "what density control has summed up after a round, per sighting")
+
+
+def _declare_decisions() -> None:
+    for recipe, steps in RATE_STEPS.items():
+        for step in steps:
+            for name in GROUPS:
+                text = f"natural log of the learning rate of group {name} that step {step} of {recipe} used"
+                _declare(f"rate-{name}.{recipe}-{step}", "ln", 1e-6, text)
+    for recipe, steps in DEGREE_STEPS.items():
+        for step in steps:
+            _declare(f"degree.{recipe}-{step}", "1", 0.01, f"highest degree of harmonics that step {step} moved")
+    for name in DENSITY_SCENES:
+        _declare(f"density-{name}-count", "1", 0.01, "Gaussians left by one call of density control")
+        _declare(f"density-{name}-who", "1", 1e-3, "sum over those left of a fixed random number of their origin")
+        _declare(f"density-{name}-state", "1", 1e-3, "sum of their places, scales and opacities, randomly weighted")
+
+
+_declare_rendering()
+_declare_optimiser()
+_declare_decisions()

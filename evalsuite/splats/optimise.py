@@ -20,7 +20,7 @@ from evalsuite.core.errors import NonFiniteError, OptionError
 from evalsuite.core.types import Gaussians, Views
 from evalsuite.splats.density import AdaptiveDensity
 from evalsuite.splats.loss import photometric_loss
-from evalsuite.splats.rasterise import RasterSettings, rasterise
+from evalsuite.splats.rasterise import Raster, RasterSettings, rasterise
 from evalsuite.splats.recipes import Recipe
 
 _TINY = 1e-6  # keeps logit and log finite at the ends of their ranges
@@ -57,11 +57,11 @@ def optimise(
             f"checkpoints are {ladder}, expected one or more from 0 to {recipe.horizon}, the horizon of recipe "
             f"{recipe.name!r}; change the ladder or choose a recipe with another horizon"
         )
-    return _states(initial, _Start(supervision, background, recipe, seed), ladder, clock)
+    return _states(initial, Start(supervision, background, recipe, seed), ladder, clock)
 
 
 @dataclass(frozen=True)
-class _Start:
+class Start:
     """What a trajectory is given beside its initial Gaussians."""
 
     supervision: Views
@@ -70,7 +70,7 @@ class _Start:
     seed: int
 
 
-def _states(initial: Gaussians, start: _Start, ladder: list[int], clock: Clock) -> Iterator[tuple[int, Gaussians]]:
+def _states(initial: Gaussians, start: Start, ladder: list[int], clock: Clock) -> Iterator[tuple[int, Gaussians]]:
     if ladder[0] == 0:
         yield 0, initial
         ladder = ladder[1:]
@@ -78,7 +78,7 @@ def _states(initial: Gaussians, start: _Start, ladder: list[int], clock: Clock) 
         return
     recipe = start.recipe
     with clock.phase("optimise"):
-        run = _Trajectory(initial, start)
+        run = Optimisation(initial, start)
     step = 0
     for n in ladder:
         with clock.phase("optimise"):
@@ -89,10 +89,18 @@ def _states(initial: Gaussians, start: _Start, ladder: list[int], clock: Clock) 
         yield n, snapshot
 
 
-class _Trajectory:
-    """Parameters, optimisers and density control of one run."""
+class Optimisation:
+    """Parameters, optimisers and density control of one run.
 
-    def __init__(self, initial: Gaussians, start: _Start) -> None:
+    What a step does depends on its number and on parameters and moments, not on how many steps came before.
+
+    Attributes:
+        params: unconstrained, by group: means, scales, quats, opacities, sh0, sh_rest.
+        optimisers: one per group.
+        state: what density control has summed up since it last acted.
+    """
+
+    def __init__(self, initial: Gaussians, start: Start) -> None:
         recipe, seed = start.recipe, start.seed
         self.recipe = recipe
         self.background = start.background
@@ -112,6 +120,7 @@ class _Trajectory:
             name: torch.optim.Adam([{"params": [self.params[name]], "lr": lr, "name": name}], eps=1e-15, fused=True)
             for name, lr in rates.items()
         }
+        self.rate_of_means = rates["means"]
         self.decay = (recipe.lr_means_final / recipe.lr_means) ** (1 / recipe.horizon)
         self.raster = RasterSettings(absgrad=recipe.absgrad)
         self.density = AdaptiveDensity(recipe, seed)
@@ -131,14 +140,16 @@ class _Trajectory:
             sh=torch.cat([p["sh0"], rest], dim=1) if rest.shape[1] else p["sh0"],
         )
 
+    def loss(self, view: int, degree: int) -> tuple[Float[Tensor, ""], Raster]:
+        """The photometric loss of one view, with harmonics up to ``degree``, and what was rendered for it."""
+        raster = rasterise(self.gaussians(degree), self.cameras[[view]], self.background, self.raster)
+        return photometric_loss(raster.rgb[0], self.targets[view], self.recipe.ssim_weight), raster
+
     def step(self, step: int) -> None:
         """Render one view, move all parameters, control density."""
         if not self.queue:
             self.queue = torch.randperm(len(self.cameras), generator=self.order).tolist()
-        view = self.queue.pop()
-        degree = min(step // self.recipe.sh_every, self.recipe.sh_degree)
-        raster = rasterise(self.gaussians(degree), self.cameras[[view]], self.background, self.raster)
-        loss = photometric_loss(raster.rgb[0], self.targets[view], self.recipe.ssim_weight)
+        loss, raster = self.loss(self.queue.pop(), min(step // self.recipe.sh_every, self.recipe.sh_degree))
         info = {
             "means2d": raster.means2d,
             "radii": raster.radii,
@@ -154,10 +165,10 @@ class _Trajectory:
                 f"the loss became {loss.item()} at step {step} of recipe {self.recipe.name!r}, expected a finite "
                 "number: look for extreme views or lower the learning rates"
             )
+        self.optimisers["means"].param_groups[0]["lr"] = self.rate_of_means * self.decay**step
         for optimiser in self.optimisers.values():
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        self.optimisers["means"].param_groups[0]["lr"] *= self.decay
         self.density.step_post_backward(self.params, self.optimisers, self.state, step, info)
 
 

@@ -54,7 +54,7 @@ def test_zero_steps_are_the_very_initial_object() -> None:
 
 
 def test_zero_steps_alone_build_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimise_module, "_Trajectory", None)
+    monkeypatch.setattr(optimise_module, "Optimisation", None)
     clock, initial = Clock(), start()
     assert list(optimise(initial, supervision(), WHITE, SHORT, (0,), seed=0, clock=clock)) == [(0, initial)]
     assert clock.snapshot() == {}

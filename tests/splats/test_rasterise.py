@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -21,6 +22,8 @@ from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import focal_from_fov, look_at, orbit_position
 from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.types import Cameras, Gaussians
+from evalsuite.execution.probes import rendering, stage
+from evalsuite.metrics.spec import PROBES
 from evalsuite.splats import rasterise as rasterise_module
 from evalsuite.splats.cpu import compositor
 from evalsuite.splats.optimise import optimise
@@ -611,3 +614,18 @@ def test_wrong_shapes_are_named(field: str, shape: tuple[int, ...]) -> None:
 def test_wrong_background_is_named() -> None:
     with pytest.raises(ShapeError, match="background"):
         rasterise(random_gaussians(3, 5), random_cameras(3), torch.rand(4))
+
+
+def test_probes_of_the_engine_hold_the_references_gradients() -> None:
+    """Their goldens are what was measured; this says that it is right, for the crowd that finite differences forgo."""
+    crowd, cameras, ground = stage.crowd(), stage.crowd_cameras(), stage.background().double().requires_grad_()
+    values = leaves(crowd, "cpu", torch.float64)
+    images = [reference.render(values, cameras[[view]], ground, CLASSIC) for view in range(len(cameras))]
+    names = [field.name for field in dataclass_fields(Raster)]
+    together = Raster(*(torch.cat([getattr(image, name) for image in images]) for name in names))
+    rendering.weighted_sum(together).backward()
+    found = rendering.backward("cpu")
+    for name in (*FIELDS, "background"):
+        gradient = (ground if name == "background" else getattr(values, name)).grad
+        for number, (expected,) in stage.vector(f"gradient-{name}", gradient).items():
+            assert found[number][0] == pytest.approx(expected, abs=PROBES[number].floor), number
