@@ -68,14 +68,13 @@ def report(options: argparse.Namespace) -> int:
     from evalsuite.report.costs import cost_tables
     from evalsuite.report.numbers import write_numbers
     from evalsuite.report.page import write_page
-    from evalsuite.report.tables import case_table, means_tables, stratum_table
+    from evalsuite.report.tables import case_table, means_tables, show_whole, stratum_table
 
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
-    console.print(case_table(records))
-    console.print(stratum_table(records), *means_tables(records))
     training = training_cost(suite, records)
-    console.print(*cost_tables(records, training, expected))
+    tables = (case_table(records), stratum_table(records), *means_tables(records))
+    show_whole(console, *tables, *cost_tables(records, training, expected))
     print(write_page(store.root, options.out / "report", expected, training))
     if options.numbers:
         write_numbers(records, options.numbers, expected)

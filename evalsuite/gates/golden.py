@@ -306,7 +306,11 @@ class GoldenStore:
         path = self.path(case)
         if not path.exists():
             return None
-        golden = loads(path.read_text(encoding="utf-8"), case, str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SchemaError(f"{path} cannot be read ({error}); restore it from git") from None
+        golden = loads(text, case, str(path))
         return replace(golden, made=replace(golden.made, device_class=golden.made.device_class or self.device_class))
 
     def write(self, golden: Golden) -> None:

@@ -83,7 +83,7 @@ def judge_timing(records: Iterable[Record], golden: TimingGolden | None) -> tupl
         return (_undecided(f"not the declared machine: {names}"),)
     if protocol != golden.protocol_hash:
         return (_undecided(f"golden of protocol {golden.protocol_hash}, records of {protocol}"),)
-    return judge_costs(records, times, golden.values, golden.anchor_seconds, _busy)
+    return judge_costs(records, times, golden.values, golden.anchor_seconds, timed_busy)
 
 
 def golden_of(runs: Sequence[Iterable[Record]], old: TimingGolden | None = None) -> TimingGolden:
@@ -99,11 +99,11 @@ def golden_of(runs: Sequence[Iterable[Record]], old: TimingGolden | None = None)
     told = [[record for record in run if times(record)] for run in runs]
     if not told[0]:
         raise OptionError("no record holds seconds and those of the anchor, expected both: run the suite again")
-    busy = sum(_busy(record) for record in told[0])
-    if 2 * busy >= len(told[0]):
+    disturbed = sum(timed_busy(record) for record in told[0])
+    if 2 * disturbed >= len(told[0]):
         raise OptionError(
-            f"the machine was busy in {busy} of {len(told[0])} cases (the anchor got less than {MIN_SHARE:.0%} of a "
-            "core), expected a quiet one: stop what else runs, run the suite again, then approve its timing"
+            f"the machine was busy in {disturbed} of {len(told[0])} cases (the anchor got less than {MIN_SHARE:.0%} of "
+            "a core), expected a quiet one: stop what else runs, run the suite again, then approve its timing"
         )
     machine, protocol = _origin([record for run in told for record in run])
     anchor = statistics.median(record.anchor_seconds for run in told for record in run if record.anchor_seconds)
@@ -159,7 +159,8 @@ def _origin(records: Sequence[Record]) -> tuple[dict[str, Any], str]:
     return json.loads(machines.pop()), protocols.pop()
 
 
-def _busy(record: Record) -> bool:
+def timed_busy(record: Record) -> bool:
+    """Whether others had the machine while a record's seconds were taken."""
     return record.anchor_share is not None and record.anchor_share < MIN_SHARE
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
-import torch
 
 from evalsuite.core.machine import fingerprint
 from evalsuite.core.phases import COST_PHASES
 from evalsuite.records.schema import Record
 
 DIGITS = 6
+GPU_SELECTED = re.compile(r"(?<!not )\bgpu\b")
+"""A selection of marks under which a study runs on a GPU."""
 
 _REDUNDANT = ("params", "options")
 _ONE_ROUND = ("data", "q1", "q3", "iqr_outliers", "stddev_outliers", "ld15iqr", "hd15iqr", "total")
@@ -61,7 +63,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     """Our fingerprint instead of the host's name and a hundred CPU flags."""
     machine_info.pop("node", None)
     machine_info.get("cpu", {}).pop("flags", None)
-    machine_info["evalsuite"] = fingerprint("cuda" if torch.cuda.is_available() else "cpu")
+    machine_info["evalsuite"] = fingerprint("cuda" if GPU_SELECTED.search(config.option.markexpr or "") else "cpu")
 
 
 @pytest.hookimpl(optionalhook=True)

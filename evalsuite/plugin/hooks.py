@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from evalsuite.core.suites import Suite
 from evalsuite.execution.selection import Selection, find_suite, select
 from evalsuite.gates.claims import Claim, load_claims
 from evalsuite.metrics.spec import ENGINE
+from evalsuite.plugin.benchmark import GPU_SELECTED
 from evalsuite.plugin.snapshots import GOLDENS, REFUSAL, GoldenExtension
 from evalsuite.plugin.study import Study, StudySettings
 from evalsuite.plugin.summary import summary_lines, write_outputs
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
 _STUDY = pytest.StashKey[Study]()
-_GPU_SELECTED = re.compile(r"(?<!not )\bgpu\b")
 CPU_SUITE, GPU_SUITE = "smoke", "scan"
 CLAIMS = "claims.toml"
 """File of claims beside the tests of a study."""
@@ -78,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if option.help:  # pytest stops at --help before it has made anything of the other options
         return
-    on_gpu = bool(_GPU_SELECTED.search(option.markexpr or ""))
+    on_gpu = bool(GPU_SELECTED.search(option.markexpr or ""))
     if option.require_gpu and not on_gpu:
         raise pytest.UsageError("--require-gpu is about GPU tests, and none are selected; add -m gpu")
     settings = StudySettings(

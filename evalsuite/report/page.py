@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from evalsuite.core.cases import BUDGETS
 from evalsuite.core.errors import MissingDataError
 from evalsuite.core.phases import COST_PHASES, PHASES
+from evalsuite.gates.timing import timed_busy
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
 from evalsuite.report.costs import cost_cells, training_sentence
@@ -43,7 +44,6 @@ from evalsuite.report.tables import (
     pools,
     scene_count,
     stratum_cells,
-    timed_busy,
 )
 
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from evalsuite.core.cases import BUDGETS, Stratum
 from evalsuite.core.errors import NotComparableError, OptionError
 from evalsuite.core.protocol import GeometryRule
-from evalsuite.gates.timing import MIN_SHARE
+from evalsuite.gates.timing import MIN_SHARE, timed_busy
 from evalsuite.metrics.spec import geometry_metrics
 from evalsuite.records.schema import Record
 
@@ -309,11 +309,6 @@ def _row(record: Record) -> Row:
         gaussians=record.gaussians,
         busy=timed_busy(record),
     )
-
-
-def timed_busy(record: Record) -> bool:
-    """Whether others had the machine while a record's seconds were taken."""
-    return record.anchor_share is not None and record.anchor_share < MIN_SHARE
 
 
 def busy_line(records: Iterable[Record]) -> list[str]:

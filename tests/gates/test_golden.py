@@ -411,6 +411,19 @@ def test_a_newer_golden_is_refused(goldens: GoldenStore) -> None:
         goldens.read(CASE)
 
 
+def test_a_golden_that_is_no_text_is_named(goldens: GoldenStore) -> None:
+    goldens.write(golden())
+    goldens.path(CASE).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SchemaError, match=r"n50\.json cannot be read .*; restore it from git"):
+        goldens.read(CASE)
+
+
+def test_the_golden_of_schema_2_does_not_say_what_made_it() -> None:
+    metrics = {"psnr": {"value": 25.0, "version": 1, "sigma": 0.0, "freedom": 0, "samples": [], "views": 1}}
+    tree = {"case": CASE, "metrics": metrics, "protocol_hash": HASH, "runs": 1, "schema": 2}
+    assert loads(json.dumps(tree), CASE, "a file").made == Provenance()
+
+
 def test_an_older_golden_is_read() -> None:
     tree: Mapping[str, Any] = {
         "case": CASE,

@@ -152,6 +152,13 @@ def test_the_one_peak_of_schema_2_was_that_of_the_device(
     assert (found.peak_host_bytes, found.peak_device_bytes) == (host, device)
 
 
+def test_a_record_of_schema_3_names_neither_scene_nor_libraries() -> None:
+    tree = json.loads(record(scene_hash="5ce9e", libraries={"torch": "2.11.0 5ca1ab1e"}).dumps())
+    for name in ("scene_hash", "scene_source", "libraries", "base_host_bytes"):
+        del tree[name]
+    assert loads(json.dumps({**tree, "schema": 3}), "old.json") == record()
+
+
 @pytest.mark.parametrize("missing", ["peak_bytes", "machine"])
 def test_an_old_record_without_its_own_fields_is_malformed(missing: str) -> None:
     tree = json.loads(old(2))

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from evalsuite.core.cases import BUDGETS, Trajectory
 from evalsuite.core.errors import NotComparableError, OptionError
-from evalsuite.gates.timing import MIN_SHARE
+from evalsuite.gates.timing import MIN_SHARE, timed_busy
 from evalsuite.records.schema import Reading, Record
 from evalsuite.report.tables import (
     BUSY,
@@ -32,7 +32,6 @@ from evalsuite.report.tables import (
     show_whole,
     stratum_cells,
     stratum_table,
-    timed_busy,
 )
 
 STRATA = {"s.one": "thin", "s.two": "thin", "s.three": "organic", "s.room": "unbounded"}

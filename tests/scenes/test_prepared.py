@@ -217,7 +217,7 @@ def entry(castle: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sce
     monkeypatch.delenv("EVALSUITE_MIRROR", raising=False)
     Path("source.obj").write_text("v 0 0 0")
     entry = SceneEntry("smoke.castle", "blocky", _small(castle), lambda: [("source.obj", Path("source.obj"))])
-    write_scene(castle, entry.origin(TINY), _folder())
+    write_scene(replace(castle, id=entry.id), entry.origin(TINY), _folder())
     return entry
 
 
@@ -247,8 +247,26 @@ def test_a_damaged_folder_is_refused_with_the_command_that_mends_it(
 
 
 def test_a_prepared_scene_is_taken_instead_of_generated(entry: SceneEntry, castle: Scene) -> None:
-    assert same(entry.load(TINY), castle)
+    assert same(entry.load(TINY), replace(castle, id=entry.id, source=entry.origin(TINY).source))
     assert _calls(entry) == 0
+
+
+def test_another_scene_under_this_name_is_refused(entry: SceneEntry, castle: Scene) -> None:
+    write_scene(replace(castle, id="smoke.truck"), entry.origin(TINY), _folder())
+    with pytest.raises(BadDataError, match=r"is smoke\.truck, expected smoke\.castle: run `evalsuite prepare smoke`"):
+        entry.load(TINY)
+
+
+def test_a_scene_says_which_files_it_was_read_from(entry: SceneEntry, castle: Scene) -> None:
+    def gone() -> list[tuple[str, Path]]:
+        raise catalogue.MissingDataError("not on this machine")
+
+    source = entry.origin(TINY).source
+    assert source
+    assert entry.load(TINY).source == source == entry.source(TINY)
+    assert replace(entry, files=gone).source(TINY) == source, "known from when it was prepared"
+    Path("source.obj").write_text("v 1 1 1")
+    assert entry.source(TINY) != source
 
 
 def test_it_serves_where_the_publishers_files_are_not(entry: SceneEntry) -> None:
