@@ -11,6 +11,7 @@ import pytest
 from tiny_study import TINY, Changes, benchmarks, run, run_part
 
 from evalsuite.core.phases import PHASES
+from evalsuite.execution.probes import PROBE_CASES
 from evalsuite.metrics.spec import METRICS
 from evalsuite.plugin.benchmark import extra_info, pytest_benchmark_update_json
 from evalsuite.plugin.verdict import NO_VERDICT
@@ -18,6 +19,8 @@ from evalsuite.records.schema import Reading, Record
 
 CASE, WORSE = "smoke.chair/b-capture-n50", "smoke.chair/a"
 LIMIT = 200_000
+CASES = sum(len(trajectory.cases) for trajectory in TINY.trajectories())
+PART, WHOLE = (CASES // len(TINY.scenes) + len(PROBE_CASES), CASES + len(PROBE_CASES))
 
 
 def images(record: Record, project: Path) -> Record:
@@ -40,10 +43,12 @@ def test_what_moved_is_listed_worst_first_with_sigmas_and_images(tiny: pytest.Py
     assert lines.index(f"worse        {WORSE}: psnr") < lines.index(f"better       {CASE}: psnr")
     result.stdout.fnmatch_lines([f"*{WORSE}.png*truth.png*", f"better*{CASE}: psnr*(tolerance *, +* sigma)"])
     summary = (tiny.path / "out/summary.md").read_text()
-    assert summary.startswith("partial: 22 of 98 cases, claims not judged: fails\n\n## evalsuite `tiny`: fails\n")
+    assert summary.startswith(
+        f"partial: {PART} of {WHOLE} cases, claims not judged: fails\n\n## evalsuite `tiny`: fails\n"
+    )
     assert f"| worse | {WORSE} | psnr |" in summary
     assert f"[render](records/tiny/{WORSE}.png) [truth](records/tiny/smoke.chair/truth.png)" in summary
-    assert "- 1 of 22 cases block" in summary
+    assert f"- 1 of {PART} cases block" in summary
 
 
 def test_the_summary_of_a_run_that_passes_says_what_the_gate_sees(tiny: pytest.Pytester) -> None:
