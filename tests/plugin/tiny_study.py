@@ -141,7 +141,8 @@ def tiny(
     monkeypatch.setattr(study_module, "LocalExecutor", FakeExecutor)
     monkeypatch.setattr(study_module, "probe", probe_record)
     monkeypatch.setattr("evalsuite.report.page.write_page", page_without_plots)
-    for variable in ("EVALSUITE_MIRROR", "GITHUB_STEP_SUMMARY", "PYTEST_XDIST_WORKER"):
+    # with the last two, pytest repeats every failure whole in its short summary
+    for variable in ("EVALSUITE_MIRROR", "GITHUB_STEP_SUMMARY", "PYTEST_XDIST_WORKER", "CI", "BUILD_NUMBER"):
         monkeypatch.delenv(variable, raising=False)
     pytester.makeconftest('pytest_plugins = ["evalsuite.plugin"]')
     pytester.makeini("[pytest]\naddopts = -m 'not gpu' -p no:cacheprovider\nfilterwarnings = error")
