@@ -12,12 +12,15 @@ from evalsuite.splats.recipes import Recipe
 
 
 class AdaptiveDensity(DefaultStrategy):
-    """gsplat 1.5.3's strategy, mended in three places.
+    """gsplat 1.5.3's strategy, mended in three places, fed by autograd or by a step that has no graph.
 
     - 1.5.3 never resets opacity: ``step % reset_every == 0 & step > 0`` is a chained comparison that is always
       false (introduced by its PR 735, fixed on its development branch by PR 776).
     - Splits draw from a generator seeded by run and step: what happens elsewhere between two steps changes nothing.
     - Growth stops at ``cap``: of the candidates, those with the largest screen gradient are kept.
+
+    Where ``info`` has ``screen``, that is the length of every Gaussian's gradient on the screen in half-images [N],
+    and ``seen`` [N] says who was seen; else they are taken from ``means2d`` and ``radii`` (gsplat's own).
     """
 
     def __init__(self, recipe: Recipe, seed: int) -> None:
@@ -41,6 +44,13 @@ class AdaptiveDensity(DefaultStrategy):
         super().step_post_backward(params, optimizers, state, step, info, packed)
         if 0 < step < self.refine_stop_iter and step % self.reset_every == 0:
             reset_opa(params=params, optimizers=optimizers, state=state, value=2 * self.prune_opa)
+
+    def _update_state(self, params: Any, state: dict[str, Any], info: Any, packed: bool = False) -> None:
+        if "screen" not in info:
+            super()._update_state(params, state, info, packed)
+            return
+        for name, seen in (("grad2d", info["screen"]), ("count", info["seen"])):
+            state[name] = seen.float() if state[name] is None else state[name].add_(seen)
 
     @torch.no_grad()
     def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> tuple[int, int]:

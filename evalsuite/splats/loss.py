@@ -58,14 +58,25 @@ def loss_torch(rgb: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
     return (1 - ssim_weight) * (rgb - target).abs().mean() + ssim_weight * (1 - ssim.mean())
 
 
+def photometric_gradient(
+    image: Float[np.ndarray, "H W 3"], target: Float[np.ndarray, "H W 3"], ssim_weight: float
+) -> tuple[float, Float[np.ndarray, "H W 3"]]:
+    """`photometric_loss` of an image on the CPU, and its gradient in the image, without a graph."""
+    if min(image.shape[:2]) >= WINDOW and image.shape[1] >= MIN_FUSED_WIDTH:
+        return _loss_and_gradient(image, target, ssim_weight)
+    leaf = torch.from_numpy(image).detach().requires_grad_()
+    loss = photometric_loss(leaf, torch.from_numpy(target), ssim_weight)
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    return loss.item(), gradient.numpy()
+
+
 class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rgb: Tensor, target: Tensor, ssim_weight: float) -> Tensor:
         image = rgb.detach().contiguous().numpy()
-        gradient = np.empty_like(image)
-        l1, ssim = _loss_and_gradient(image, target.detach().contiguous().numpy(), ssim_weight, gradient)
+        loss, gradient = _loss_and_gradient(image, target.detach().contiguous().numpy(), ssim_weight)
         ctx.save_for_backward(torch.from_numpy(gradient))
-        return torch.tensor((1 - ssim_weight) * l1 + ssim_weight * (1 - ssim), dtype=rgb.dtype)
+        return torch.tensor(loss, dtype=rgb.dtype)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -73,20 +84,20 @@ class _FusedLoss(torch.autograd.Function):
         return gradient * cotangents[0], None, None
 
 
-def _loss_and_gradient(
-    image: np.ndarray, target: np.ndarray, weight: float, gradient: np.ndarray
-) -> tuple[float, float]:
-    """Mean L1 and mean SSIM; writes the gradient of the weighted loss. Images are [H, W, 3] float32, contiguous.
+def _loss_and_gradient(image: np.ndarray, target: np.ndarray, weight: float) -> tuple[float, np.ndarray]:
+    """The loss and its gradient. Images are [H, W, 3] float32, contiguous.
 
     Rows stay interleaved: a horizontal tap is then a shift by 3 floats and every loop runs over contiguous memory.
     """
     height, width3 = image.shape[0], image.shape[1] * 3
+    gradient = np.empty_like(image)
     x, y, g = (a.reshape(height, width3) for a in (image, target, gradient))
     out_h, out_w = height - WINDOW + 1, width3 - 3 * (WINDOW - 1)
-    across = np.zeros((height, 5, out_w), np.float32)
+    across = np.empty((height, 5, out_w), np.float32)
     partial = np.zeros((height + WINDOW - 1, 3, out_w), np.float32)
     ssim_rows, l1_rows = np.zeros(out_h), np.zeros(height)
     photometric.blur_rows(x, y, _WINDOW, across)
     photometric.ssim_rows(across, _WINDOW, np.float32(-weight / (out_h * out_w)), partial, ssim_rows)
     photometric.gradient_rows(x, y, partial, _WINDOW, np.float32((1 - weight) / (height * width3)), g, l1_rows)
-    return float(l1_rows.sum()) / (height * width3), float(ssim_rows.sum()) / (out_h * out_w)
+    l1, ssim = float(l1_rows.sum()) / (height * width3), float(ssim_rows.sum()) / (out_h * out_w)
+    return (1 - weight) * l1 + weight * (1 - ssim), gradient

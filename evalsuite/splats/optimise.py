@@ -19,6 +19,7 @@ from evalsuite.core.clock import Clock
 from evalsuite.core.errors import NonFiniteError, OptionError
 from evalsuite.core.types import Gaussians, Views
 from evalsuite.splats.density import AdaptiveDensity
+from evalsuite.splats.descent import FusedDescent
 from evalsuite.splats.loss import photometric_loss
 from evalsuite.splats.rasterise import Raster, RasterSettings, rasterise
 from evalsuite.splats.recipes import Recipe
@@ -121,8 +122,13 @@ class Optimisation:
             for name, lr in rates.items()
         }
         self.rate_of_means = rates["means"]
+        self.fused: FusedDescent | None = None
         self.decay = (recipe.lr_means_final / recipe.lr_means) ** (1 / recipe.horizon)
         self.raster = RasterSettings(absgrad=recipe.absgrad)
+        if not self.targets.is_cuda:
+            self.fused = FusedDescent(
+                self.params, self.optimisers, self.cameras, self.targets, self.background, self.raster
+            )
         self.density = AdaptiveDensity(recipe, seed)
         self.state: dict[str, Any] = self.density.initialize_state(scene_scale=extent)
         self.order = torch.Generator().manual_seed(seed)
@@ -145,11 +151,17 @@ class Optimisation:
         raster = rasterise(self.gaussians(degree), self.cameras[[view]], self.background, self.raster)
         return photometric_loss(raster.rgb[0], self.targets[view], self.recipe.ssim_weight), raster
 
-    def step(self, step: int) -> None:
-        """Render one view, move all parameters, control density."""
-        if not self.queue:
-            self.queue = torch.randperm(len(self.cameras), generator=self.order).tolist()
-        loss, raster = self.loss(self.queue.pop(), min(step // self.recipe.sh_every, self.recipe.sh_degree))
+    def gradients(self, view: int, degree: int) -> tuple[float, dict[str, Tensor | None], dict[str, Any]]:
+        """Loss of one view, its gradient by group (None where nothing leads), and what density control reads of it."""
+        if self.fused is not None:
+            seen = self.fused.gradients(view, degree, self.recipe.ssim_weight)
+            found = {name: self.fused.gradient(name) for name in self.params}
+            return seen.loss, found, {"screen": seen.screen, "seen": seen.visible}
+        for parameter in self.params.values():
+            parameter.grad = None
+        loss, raster = self.loss(view, degree)
+        raster.means2d.retain_grad()
+        loss.backward()
         info = {
             "means2d": raster.means2d,
             "radii": raster.radii,
@@ -158,18 +170,32 @@ class Optimisation:
             "n_cameras": 1,
             "gaussian_ids": None,
         }
-        self.density.step_pre_backward(self.params, self.optimisers, self.state, step, info)
-        loss.backward()
-        if not math.isfinite(loss.item()):
+        return loss.item(), {name: parameter.grad for name, parameter in self.params.items()}, info
+
+    def step(self, step: int) -> None:
+        """Render one view, move all parameters, control density."""
+        if not self.queue:
+            self.queue = torch.randperm(len(self.cameras), generator=self.order).tolist()
+        degree = min(step // self.recipe.sh_every, self.recipe.sh_degree)
+        loss, _, info = self.gradients(self.queue.pop(), degree)
+        if not math.isfinite(loss):
             raise NonFiniteError(
-                f"the loss became {loss.item()} at step {step} of recipe {self.recipe.name!r}, expected a finite "
+                f"the loss became {loss} at step {step} of recipe {self.recipe.name!r}, expected a finite "
                 "number: look for extreme views or lower the learning rates"
             )
         self.optimisers["means"].param_groups[0]["lr"] = self.rate_of_means * self.decay**step
-        for optimiser in self.optimisers.values():
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        self._move(step)
         self.density.step_post_backward(self.params, self.optimisers, self.state, step, info)
+
+    def _move(self, step: int) -> None:
+        if self.fused is None:
+            for optimiser in self.optimisers.values():
+                optimiser.step()
+        elif not self.fused.move():
+            raise NonFiniteError(
+                f"a parameter became NaN or infinite at step {step} of recipe {self.recipe.name!r}, expected finite "
+                "values: look for extreme views or lower the learning rates"
+            )
 
 
 def _parameters(initial: Gaussians, sh_degree: int) -> dict[str, torch.nn.Parameter]:

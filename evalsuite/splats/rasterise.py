@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +13,8 @@ from torch import Tensor
 
 from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.types import Cameras, Gaussians
-from evalsuite.splats.cpu import compositor, harmonics, projection, tiles
-
-MAX_ENTRIES = 1 << 21
-"""Tile-list entries held at once on CPU (about 80 bytes each with their gradients): what bounds the memory."""
+from evalsuite.splats.cpu import compositor, harmonics, projection
+from evalsuite.splats.cpu.blending import Image, blend, gradient_tables, tile_count
 
 
 @dataclass(frozen=True)
@@ -201,37 +198,8 @@ class _Project(torch.autograd.Function):
         return *grads, None, None
 
 
-class _TileRange(NamedTuple):
-    """Lists of a range of tiles (see `tiles.tile_lists`); ``whole`` if these are all tiles."""
-
-    whole: bool
-    first: int
-    starts: np.ndarray
-    entries: np.ndarray
-    spans: np.ndarray
-    slots: np.ndarray
-    offsets: np.ndarray
-
-
-def _tile_ranges(order: np.ndarray, splats: np.ndarray, width: int, height: int) -> Iterator[_TileRange]:
-    """Lists of all tiles, in ranges of at most `MAX_ENTRIES` entries (or one tile)."""
-    bounds = tiles.ellipse_bounds(splats, width, height)
-    counts = tiles.count_entries(order, splats, bounds, width, height)
-    until = counts.sum(axis=0).cumsum()
-    first = 0
-    while first < len(until):
-        before = until[first - 1] if first else 0
-        last = max(int(np.searchsorted(until, before + MAX_ENTRIES, side="right")), first + 1)
-        yield _TileRange(
-            last - first == len(until),
-            first,
-            *tiles.tile_lists(order, splats, bounds, width, height, counts, first, last),
-        )
-        first = last
-
-
 class _Composite(torch.autograd.Function):
-    """Tile lists and blending (see `evalsuite.splats.cpu.tiles` and `.compositor`).
+    """Tile lists and blending (see `evalsuite.splats.cpu.blending`).
 
     The gradient of the projected centres leaves through ``means2d``, whose values are in ``splats`` too, so that
     density control can look at it.
@@ -242,18 +210,8 @@ class _Composite(torch.autograd.Function):
                 lens: _Lens, settings: RasterSettings) -> tuple[Tensor, ...]:  # fmt: skip
         v, (h, w) = len(lens.views), (lens.height, lens.width)
         rgb, alpha, depth = torch.empty(v, h, w, 3), torch.empty(v, h, w), torch.empty(v, h, w)
-        ctx.lists = []
-        for i in range(v):
-            rows = splats[i].numpy()
-            order = tiles.depth_order(rows)
-            kept = None
-            for part in _tile_ranges(order, rows, w, h):
-                compositor.composite_forward(
-                    part.first, part.starts, part.entries, part.spans, rows, _np(background), w, h,
-                    rgb[i].numpy(), alpha[i].numpy(), depth[i].numpy(),
-                )  # fmt: skip
-                kept = part if part.whole else None
-            ctx.lists.append((order, kept))
+        images = [Image(*(t[i].numpy() for t in (rgb, alpha, depth))) for i in range(v)]
+        ctx.lists = [blend(splats[i].numpy(), _np(background), image) for i, image in enumerate(images)]
         ctx.save_for_backward(means2d, splats, background, rgb, alpha, depth)
         ctx.lens, ctx.settings = lens, settings
         return rgb, alpha, depth
@@ -261,21 +219,16 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         means2d, splats, background, rgb, alpha, depth = ctx.saved_tensors
-        v_rgb, v_alpha, v_depth = (_np(c) for c in cotangents)
-        w, h = ctx.lens.width, ctx.lens.height
+        images, v_images = ([Image(*(_np(t[i]) for t in some)) for i in range(len(splats))]
+                            for some in ((rgb, alpha, depth), cotangents))  # fmt: skip
         v_splats, v_background = torch.zeros(splats.shape), torch.zeros(3)
         v_absolute = torch.zeros(*splats.shape[:2], 2)
-        for i, (order, kept) in enumerate(ctx.lists):
-            rows = splats[i].numpy()
-            by_tile = np.zeros((-(-w // tiles.TILE) * -(-h // tiles.TILE), 3), np.float32)
-            for part in [kept] if kept else _tile_ranges(order, rows, w, h):
-                table = np.empty((len(part.entries), compositor.SUMS), np.float32)
-                compositor.composite_backward(
-                    part.first, part.starts, part.entries, part.spans, part.slots, rows, _np(background), w, h,
-                    rgb[i].numpy(), alpha[i].numpy(), depth[i].numpy(), v_rgb[i], v_alpha[i], v_depth[i],
-                    ctx.settings.absgrad, table, by_tile,
-                )  # fmt: skip
-                compositor.reduce_table(part.offsets, table, rows, v_splats[i].numpy(), v_absolute[i].numpy())
+        for i, lists in enumerate(ctx.lists):
+            rows, by_tile = splats[i].numpy(), np.zeros((tile_count(images[i]), 3), np.float32)
+            for offsets, table in gradient_tables(
+                rows, _np(background), images[i], v_images[i], lists, ctx.settings.absgrad, by_tile
+            ):
+                compositor.reduce_table(offsets, table, rows, v_splats[i].numpy(), v_absolute[i].numpy())
             v_background += torch.from_numpy(by_tile.sum(axis=0))
         if ctx.settings.absgrad:
             means2d.absgrad = v_absolute  # where gsplat's density control looks for it

@@ -24,7 +24,7 @@ from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.types import Cameras, Gaussians
 from evalsuite.execution.probes import rendering, stage
 from evalsuite.metrics.spec import PROBES
-from evalsuite.splats import rasterise as rasterise_module
+from evalsuite.splats.cpu import blending
 from evalsuite.splats.cpu import compositor
 from evalsuite.splats.optimise import optimise
 from evalsuite.splats.rasterise import Raster, RasterSettings, rasterise
@@ -574,7 +574,7 @@ def test_a_million_overlapping_gaussians_fit_into_bounded_lists(monkeypatch: pyt
     cloud = replace(cloud, opacities=0.02 + 0.02 * cloud.opacities, means=0.1 * cloud.means)
     found = rasterise(cloud, random_cameras(6, 1, (48, 40)), WHITE)
     assert sum(held) > 8_000_000
-    assert max(held) <= rasterise_module.MAX_ENTRIES
+    assert max(held) <= blending.MAX_ENTRIES
     assert found.alpha.min() > 0.999
 
 

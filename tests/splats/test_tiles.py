@@ -20,7 +20,7 @@ from test_rasterise import (
 )  # fmt: skip
 
 from evalsuite.core.types import Cameras
-from evalsuite.splats import rasterise as rasterise_module
+from evalsuite.splats.cpu import blending
 from evalsuite.splats.cpu import projection, tiles
 from evalsuite.splats.cpu.projection import DEPTH, HALF_A, HALF_C, HALF_WIDTH, MEAN_X, MEAN_Y, SHEAR
 from evalsuite.splats.rasterise import rasterise
@@ -131,7 +131,7 @@ def test_a_small_budget_of_entries_changes_only_the_last_bits(budget: int, monke
         return [picture.rgb, picture.alpha, picture.depth], found
 
     whole, expected = run()
-    monkeypatch.setattr(rasterise_module, "MAX_ENTRIES", budget)
+    monkeypatch.setattr(blending, "MAX_ENTRIES", budget)
     parts, found = run()
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
     for name, values in expected.items():

@@ -114,7 +114,8 @@ def composite_forward(first, starts, entries, spans, splats, background, width, 
 
     Args:
         splats: [N, 12] rows of `projection.project_forward`.
-        background: [3]; rgb [H, W, 3], alpha [H, W], depth [H, W] (not normalised by alpha): outputs.
+        background: [3]; rgb [H, W, 3], alpha [H, W], depth [H, W] (not normalised by alpha): outputs. Without depth
+            (None) none is blended.
     """
     tiles_x = (width + TILE - 1) // TILE
     for i in prange(starts.shape[0] - 1):
@@ -144,7 +145,8 @@ def composite_forward(first, starts, entries, spans, splats, background, width, 
                 store(red, p, fma(weight, r, load(red, p)))
                 store(green, p, fma(weight, g, load(green, p)))
                 store(blue, p, fma(weight, b, load(blue, p)))
-                store(far, p, fma(weight, z, load(far, p)))
+                if depth is not None:
+                    store(far, p, fma(weight, z, load(far, p)))
             if (k & 15) == 15 and not _alive(trans):
                 break
         for y in range(top, min(top + TILE, height)):
@@ -155,7 +157,8 @@ def composite_forward(first, starts, entries, spans, splats, background, width, 
                 rgb[y, c, 1] = green[p] + rest * background[1]
                 rgb[y, c, 2] = blue[p] + rest * background[2]
                 alpha[y, c] = ONE - rest
-                depth[y, c] = far[p]
+                if depth is not None:
+                    depth[y, c] = far[p]
 
 
 @njit(cache=True, parallel=True)
@@ -166,7 +169,8 @@ def composite_backward(
     """Gradient of `composite_forward`.
 
     Args:
-        rgb, alpha, depth: the forward pass's outputs; v_*: their cotangents.
+        rgb, alpha, depth: the forward pass's outputs; v_*: their cotangents. Depth and the cotangents of alpha and
+            depth may be None, all three: then only colour counts.
         absgrad: whether to sum the last two columns.
         table: [E, SUMS] output, one row per tile entry. With v = d loss / d sigma of a pixel: sums of v, v u, v dx,
             v dx^2, v u dx, v u^2, then of the colours' and depth's derivatives, and of the absolute derivatives in
@@ -186,11 +190,10 @@ def composite_backward(
             for c in range(left, min(left + TILE, width)):
                 p = (y - top) * TILE + c - left
                 vr[p], vg[p], vb[p] = v_rgb[y, c, 0], v_rgb[y, c, 1], v_rgb[y, c, 2]
-                va[p], vz[p] = v_alpha[y, c], v_depth[y, c]
-                rest[p] = (
-                    rgb[y, c, 0] * vr[p] + rgb[y, c, 1] * vg[p] + rgb[y, c, 2] * vb[p]
-                    + alpha[y, c] * va[p] + depth[y, c] * vz[p]
-                )  # fmt: skip
+                rest[p] = rgb[y, c, 0] * vr[p] + rgb[y, c, 1] * vg[p] + rgb[y, c, 2] * vb[p]
+                if v_depth is not None:
+                    va[p], vz[p] = v_alpha[y, c], v_depth[y, c]
+                    rest[p] = rest[p] + alpha[y, c] * va[p] + depth[y, c] * vz[p]
                 through = ONE - alpha[y, c]
                 v_background[t, 0] += through * vr[p]
                 v_background[t, 1] += through * vg[p]
@@ -225,12 +228,16 @@ def composite_backward(
                 live = splat(T_STOP) < after
                 weight = select(live, a * before, zero)
                 store(trans, p, select(live, after, negative(absolute(before))))
-                pr, pg, pb, pz = load(vr, p), load(vg, p), load(vb, p), load(vz, p)
-                seen = fma(pr, r, fma(pg, g, fma(pb, b, fma(pz, z, load(va, p)))))
+                pr, pg, pb = load(vr, p), load(vg, p), load(vb, p)
+                if v_depth is not None:
+                    pz = load(vz, p)
+                    seen = fma(pr, r, fma(pg, g, fma(pb, b, fma(pz, z, load(va, p)))))
+                    s_z = fma(weight, pz, s_z)
+                else:
+                    seen = fma(pr, r, fma(pg, g, pb * b))
                 behind = fma(negative(weight), seen, load(rest, p))
                 store(rest, p, behind)
                 s_r, s_g, s_b = fma(weight, pr, s_r), fma(weight, pg, s_g), fma(weight, pb, s_b)
-                s_z = fma(weight, pz, s_z)
                 v_a = fma(before, seen, negative(behind / clear))
                 v_sigma = select(both(live, raw <= splat(ALPHA_MAX)), negative(v_a) * a, zero)
                 v_u = v_sigma * u

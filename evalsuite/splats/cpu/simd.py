@@ -20,6 +20,8 @@ LANES = 16
 _INT = ir.IntType(32)
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _MASK = ir.VectorType(ir.IntType(1), LANES)
+_INTS = ir.VectorType(_INT, LANES)
+_MANTISSA_BITS, _BIAS = 23, 127
 
 
 class _VectorType(types.Type):
@@ -69,6 +71,10 @@ _operator(operator.le, mask, lambda builder, a, b: builder.fcmp_ordered("<=", a,
 
 def _lanes(numbers):
     return ir.Constant(ir.VectorType(_INT, len(numbers)), numbers)
+
+
+def _every(number):
+    return _lanes([number] * LANES)
 
 
 def _call(builder, name, arguments):
@@ -127,6 +133,70 @@ def lesser(_typing, a, b):
         return builder.select(builder.fcmp_ordered("<", a, b), a, b)
 
     return vector(vector, vector), emit
+
+
+@intrinsic
+def larger(_typing, a, b):
+    """The larger of two numbers; ``b`` if ``a`` is NaN."""
+
+    def emit(_context, builder, _signature, arguments):
+        a, b = arguments
+        return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+    return vector(vector, vector), emit
+
+
+@intrinsic
+def root(_typing, a):
+    """Square root."""
+
+    def emit(_context, builder, _signature, arguments):
+        return _call(builder, "llvm.sqrt.v16f32", arguments)
+
+    return vector(vector), emit
+
+
+@intrinsic
+def ceiling(_typing, a):
+    """The next whole number, upwards."""
+
+    def emit(_context, builder, _signature, arguments):
+        return _call(builder, "llvm.ceil.v16f32", arguments)
+
+    return vector(vector), emit
+
+
+@intrinsic
+def nearest(_typing, a):
+    """The nearest whole number, halves to the even one."""
+
+    def emit(_context, builder, _signature, arguments):
+        return _call(builder, "llvm.nearbyint.v16f32", arguments)
+
+    return vector(vector), emit
+
+
+@intrinsic
+def power_of_two(_typing, a):
+    """2 to a whole number from -126 to 127."""
+
+    def emit(_context, builder, _signature, arguments):
+        whole = builder.fptosi(arguments[0], _INTS)
+        bits = builder.shl(builder.add(whole, _every(_BIAS)), _every(_MANTISSA_BITS))
+        return builder.bitcast(bits, _VECTOR)
+
+    return vector(vector), emit
+
+
+@intrinsic
+def exponent(_typing, a):
+    """The whole number e with 2^e <= a < 2^(e + 1), of positive normal numbers."""
+
+    def emit(_context, builder, _signature, arguments):
+        bits = builder.lshr(builder.bitcast(arguments[0], _INTS), _every(_MANTISSA_BITS))
+        return builder.sitofp(builder.sub(bits, _every(_BIAS)), _VECTOR)
+
+    return vector(vector), emit
 
 
 @intrinsic
@@ -232,3 +302,39 @@ def store(_typing, array, index, value):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), emit
+
+
+@intrinsic
+def gather(_typing, array, index, stride):
+    """Sixteen numbers of a contiguous float32 array, ``stride`` apart, from ``index`` on; no bounds check."""
+    if not _is_row(array):
+        return None
+
+    def emit(context, builder, signature, arguments):
+        array, index, stride = arguments
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        gathered = ir.Constant(_VECTOR, ir.Undefined)
+        for i in range(LANES):
+            number = builder.load(builder.gep(data, [index]), align=4)
+            gathered = builder.insert_element(gathered, number, _INT(i))
+            index = builder.add(index, stride)
+        return gathered
+
+    return vector(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def scatter(_typing, array, index, stride, value):
+    """Write sixteen numbers of a contiguous float32 array, ``stride`` apart, from ``index`` on; no bounds check."""
+    if not _is_row(array):
+        return None
+
+    def emit(context, builder, signature, arguments):
+        array, index, stride, value = arguments
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        for i in range(LANES):
+            builder.store(builder.extract_element(value, _INT(i)), builder.gep(data, [index]), align=4)
+            index = builder.add(index, stride)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, vector), emit
