@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from evalsuite.core.types import Cameras
 from evalsuite.splats.cpu import compositor, descent, projection
-from evalsuite.splats.cpu.blending import Image, blend, gradient_tables, tile_count
+from evalsuite.splats.cpu.blending import Image, TableMemory, blend, gradient_tables, tile_count
 from evalsuite.splats.cpu.simd import LANES
 from evalsuite.splats.loss import photometric_gradient
 from evalsuite.splats.rasterise import RasterSettings
@@ -33,11 +33,13 @@ class Seen:
 
     Attributes:
         loss: of the view.
+        gradients: of the loss by group, until the next view is asked for; None where nothing leads there.
         screen: length of the gradient in the projected centre, in half-images: what density control adds up.
         visible: whether the view sees it.
     """
 
     loss: float
+    gradients: dict[str, Tensor | None]
     screen: Float[Tensor, "N"]
     visible: Bool[Tensor, "N"]
 
@@ -63,21 +65,22 @@ class FusedDescent:
         self.cameras = _camera_rows(cameras, settings)
         self.targets, self.background = targets.numpy(), background.numpy()
         self.absgrad = settings.absgrad
+        self.image = Image(np.empty(targets.shape[1:], np.float32), np.empty(targets.shape[1:3], np.float32), None)
+        self.memory = TableMemory()
         self._flat: _Flat | None = None
 
     def gradients(self, view: int, degree: int, ssim_weight: float) -> Seen:
         """The gradient of one view's photometric loss, harmonics up to ``degree``, kept for `move`."""
         flat, target, camera = self._current(), self.targets[view], self.cameras[view]
         flat.uses(degree)
-        splats = np.empty((flat.room, projection.COLUMNS), np.float32)
+        splats, sums, image = flat.splats, flat.sums, self.image
         descent.splats_forward(flat.values, flat.starts, flat.stride, (degree + 1) ** 2, camera, splats)
-        image = Image(np.empty_like(target), np.empty(target.shape[:2], np.float32), None)
         lists = blend(splats, self.background, image)
         loss, v_rgb = photometric_gradient(image.rgb, target, ssim_weight)
-        sums = np.zeros((flat.room, compositor.SUMS), np.float32)
+        sums[:] = 0
         for offsets, table in gradient_tables(
             splats, self.background, image, Image(v_rgb, image.alpha, None), lists, self.absgrad,
-            np.zeros((tile_count(image), 3), np.float32),
+            np.zeros((tile_count(image), 3), np.float32), self.memory,
         ):  # fmt: skip
             descent.add_rows(offsets, table, sums)
         screen = np.empty(flat.room, np.float32)
@@ -86,28 +89,26 @@ class FusedDescent:
             flat.gradients, screen,
         )  # fmt: skip
         visible = splats[: flat.count, projection.HALF_WIDTH] > 0
-        return Seen(loss, torch.from_numpy(screen[: flat.count]), torch.from_numpy(visible))
-
-    def gradient(self, group: str) -> Tensor | None:
-        """Of a group, as `gradients` left it; None where nothing leads there."""
-        return self._current().gradient(group)
+        found = {name: flat.gradient(name) for name in GROUPS}
+        return Seen(loss, found, torch.from_numpy(screen[: flat.count]), torch.from_numpy(visible))
 
     def move(self) -> bool:
         """One step of every optimiser along the kept gradients; whether all parameters are finite after it."""
         flat = self._current()
-        rates = np.full((len(GROUPS), 6), np.nan, np.float32)
-        for row, name in zip(rates, GROUPS, strict=True):
-            if flat.gradient(name) is None:
-                continue
+        moving = [name for name in GROUPS if flat.gradient(name) is not None]
+        torch._foreach_add_([self.optimisers[name].state[self.params[name]]["step"] for name in moving], 1)
+        rates = np.full((len(GROUPS), 6), np.nan)
+        for name in moving:
             (group,) = self.optimisers[name].param_groups
-            taken = self.optimisers[name].state[self.params[name]]["step"]
-            taken += 1
-            steps, (beta1, beta2) = taken.item(), group["betas"]
-            row[:] = (
-                group["lr"] / (1 - beta1**steps), (1 - beta2**steps) ** 0.5, 1 - beta1, beta2, 1 - beta2, group["eps"]
+            flat.taken[name] += 1
+            taken, (beta1, beta2) = flat.taken[name], group["betas"]
+            rates[GROUPS.index(name)] = (
+                group["lr"] / (1 - beta1**taken), (1 - beta2**taken) ** 0.5, 1 - beta1, beta2, 1 - beta2, group["eps"]
             )  # fmt: skip
         broken = np.empty(len(flat.pieces), np.float32)
-        descent.adam(flat.values, flat.gradients, flat.first, flat.second, flat.pieces, rates, broken)
+        descent.adam(
+            flat.values, flat.gradients, flat.first, flat.second, flat.pieces, rates.astype(np.float32), broken
+        )
         return bool((broken == 0).all())
 
     def _current(self) -> _Flat:
@@ -125,6 +126,8 @@ class _Flat:
         starts: of the groups within them.
         stride: floats of ``sh_rest`` a Gaussian has.
         degree: of the harmonics that ``gradients`` is of.
+        taken: steps of every group.
+        splats, sums: [room, 12] and [room, SUMS] float32, of the view at hand.
     """
 
     def __init__(self, params: Mapping[str, Parameter], optimisers: Mapping[str, Optimizer]) -> None:
@@ -135,7 +138,11 @@ class _Flat:
         self.starts, self.stride, self.degree = bounds[:-1], sizes[-1], -1
         self.values, self.gradients, self.first, self.second = (np.zeros(bounds[-1], np.float32) for _ in range(4))
         self.pieces = _pieces(bounds)
+        self.splats = np.empty((self.room, projection.COLUMNS), np.float32)
+        self.sums = np.empty((self.room, compositor.SUMS), np.float32)
+        self.taken: dict[str, int] = {}
         self._params = dict(params)
+        self._gradients = {name: self._view(self.gradients, name) for name in GROUPS}
         begin = int(bounds[descent.OPACITIES])
         self.values[begin + self.count : begin + self.room] = descent.UNSEEN_LOGIT
         for name in GROUPS:
@@ -151,9 +158,9 @@ class _Flat:
         value = self._view(self.values, name)
         value.copy_(parameter.detach())
         parameter.data = value
-        optimiser.state[parameter] = {
-            "step": state.get("step", torch.zeros(())), "exp_avg": first, "exp_avg_sq": second,
-        }  # fmt: skip
+        taken = state.get("step", torch.zeros(()))
+        self.taken[name] = int(taken)
+        optimiser.state[parameter] = {"step": taken, "exp_avg": first, "exp_avg_sq": second}
 
     def _view(self, flat: np.ndarray, name: str) -> Tensor:
         shape, start = self._params[name].shape, int(self.starts[GROUPS.index(name)])
@@ -171,7 +178,7 @@ class _Flat:
 
     def gradient(self, name: str) -> Tensor | None:
         """Of a group; None before the first degree of view-dependent colour."""
-        return None if name == "sh_rest" and self.degree < 1 else self._view(self.gradients, name)
+        return None if name == "sh_rest" and self.degree < 1 else self._gradients[name]
 
 
 def _pieces(bounds: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ SSIM is Wang et al. 2004 with an 11 x 11 Gaussian window (sigma 1.5), per channe
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,12 @@ class _FusedLoss(torch.autograd.Function):
         return gradient * cotangents[0], None, None
 
 
+@lru_cache(maxsize=2)
+def _workspace(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Window sums, and derivatives of SSIM between margins of zeros; kept, since fresh memory takes time."""
+    return np.empty((height, 5, width), np.float32), np.zeros((height + WINDOW - 1, 3, width), np.float32)
+
+
 def _loss_and_gradient(image: np.ndarray, target: np.ndarray, weight: float) -> tuple[float, np.ndarray]:
     """The loss and its gradient. Images are [H, W, 3] float32, contiguous.
 
@@ -93,8 +100,7 @@ def _loss_and_gradient(image: np.ndarray, target: np.ndarray, weight: float) -> 
     gradient = np.empty_like(image)
     x, y, g = (a.reshape(height, width3) for a in (image, target, gradient))
     out_h, out_w = height - WINDOW + 1, width3 - 3 * (WINDOW - 1)
-    across = np.empty((height, 5, out_w), np.float32)
-    partial = np.zeros((height + WINDOW - 1, 3, out_w), np.float32)
+    across, partial = _workspace(height, out_w)
     ssim_rows, l1_rows = np.zeros(out_h), np.zeros(height)
     photometric.blur_rows(x, y, _WINDOW, across)
     photometric.ssim_rows(across, _WINDOW, np.float32(-weight / (out_h * out_w)), partial, ssim_rows)

@@ -155,8 +155,7 @@ class Optimisation:
         """Loss of one view, its gradient by group (None where nothing leads), and what density control reads of it."""
         if self.fused is not None:
             seen = self.fused.gradients(view, degree, self.recipe.ssim_weight)
-            found = {name: self.fused.gradient(name) for name in self.params}
-            return seen.loss, found, {"screen": seen.screen, "seen": seen.visible}
+            return seen.loss, seen.gradients, {"screen": seen.screen, "seen": seen.visible}
         for parameter in self.params.values():
             parameter.grad = None
         loss, raster = self.loss(view, degree)

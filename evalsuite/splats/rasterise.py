@@ -14,7 +14,7 @@ from torch import Tensor
 from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.types import Cameras, Gaussians
 from evalsuite.splats.cpu import compositor, harmonics, projection
-from evalsuite.splats.cpu.blending import Image, blend, gradient_tables, tile_count
+from evalsuite.splats.cpu.blending import Image, TableMemory, blend, gradient_tables, tile_count
 
 
 @dataclass(frozen=True)
@@ -223,10 +223,11 @@ class _Composite(torch.autograd.Function):
                             for some in ((rgb, alpha, depth), cotangents))  # fmt: skip
         v_splats, v_background = torch.zeros(splats.shape), torch.zeros(3)
         v_absolute = torch.zeros(*splats.shape[:2], 2)
+        memory = TableMemory()
         for i, lists in enumerate(ctx.lists):
             rows, by_tile = splats[i].numpy(), np.zeros((tile_count(images[i]), 3), np.float32)
             for offsets, table in gradient_tables(
-                rows, _np(background), images[i], v_images[i], lists, ctx.settings.absgrad, by_tile
+                rows, _np(background), images[i], v_images[i], lists, ctx.settings.absgrad, by_tile, memory
             ):
                 compositor.reduce_table(offsets, table, rows, v_splats[i].numpy(), v_absolute[i].numpy())
             v_background += torch.from_numpy(by_tile.sum(axis=0))

@@ -40,6 +40,19 @@ class Lists(NamedTuple):
     kept: TileRange | None
 
 
+class TableMemory:
+    """Rows of a gradient table, kept from one to the next: fresh memory costs a tenth of what fills it."""
+
+    def __init__(self) -> None:
+        self._rows = np.empty((0, compositor.SUMS), np.float32)
+
+    def rows(self, count: int) -> np.ndarray:
+        """[count, SUMS] float32; what was in the last rows is lost."""
+        if len(self._rows) < count:
+            self._rows = np.empty((count + count // 4, compositor.SUMS), np.float32)
+        return self._rows[:count]
+
+
 def _tile_ranges(order: np.ndarray, splats: np.ndarray, width: int, height: int) -> Iterator[TileRange]:
     """Lists of all tiles, in ranges of at most `MAX_ENTRIES` entries (or one tile)."""
     bounds = tiles.ellipse_bounds(splats, width, height)
@@ -72,7 +85,7 @@ def blend(splats: np.ndarray, background: np.ndarray, image: Image) -> Lists:
 
 def gradient_tables(
     splats: np.ndarray, background: np.ndarray, image: Image, cotangents: Image, lists: Lists,
-    absgrad: bool, v_background: np.ndarray,
+    absgrad: bool, v_background: np.ndarray, memory: TableMemory,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """Offsets [N + 1] and gradient table [E, SUMS] of every range of tiles (see `compositor.composite_backward`).
 
@@ -80,11 +93,12 @@ def gradient_tables(
         splats, background, image: of `blend`.
         cotangents: of ``image``; without depth, those of alpha are not read.
         v_background: [tiles, 3] output.
+        memory: of the tables; one holds until the next is asked for.
     """
     height, width = image.alpha.shape
     v_alpha = None if cotangents.depth is None else cotangents.alpha
     for part in [lists.kept] if lists.kept else _tile_ranges(lists.order, splats, width, height):
-        table = np.empty((len(part.entries), compositor.SUMS), np.float32)
+        table = memory.rows(len(part.entries))
         compositor.composite_backward(
             part.first, part.starts, part.entries, part.spans, part.slots, splats, background, width, height,
             *image, cotangents.rgb, v_alpha, cotangents.depth, absgrad, table, v_background,
