@@ -103,7 +103,7 @@ def _seen_by_study(name: str, arguments: tuple[str, ...], path: str, before: str
     return Mutant(name, (Edit(path, before, after),), (arguments,), says=f"{'worse':12} ", in_ci=False)
 
 
-_PROJECTION = "evalsuite/splats/cpu/projection.py"
+_PROJECTION, _STEP = "evalsuite/splats/cpu/projection.py", "evalsuite/splats/cpu/descent.py"
 _OPTIMISE, _DENSITY, _LOSS = (f"evalsuite/splats/{name}.py" for name in ("optimise", "density", "loss"))
 _INPUTS, _IMAGE = "evalsuite/models/lgm/inputs.py", "evalsuite/metrics/image.py"
 
@@ -124,11 +124,25 @@ _OF_THE_ENGINE = (
         "v_scales[n, 1] += va0 * t00 + vb0 * t10\n        v_scales[n, 0] +=",
     ),
     _seen_by_probes(
+        "sign-of-a-quaternion-gradient-in-the-step",
+        "slopes",
+        _STEP,
+        "(gx - along * x) * norm",
+        "(along * x - gx) * norm",
+    ),
+    _seen_by_probes(
+        "half-a-pixel-in-the-step",
+        "slopes",
+        _STEP,
+        "inverse, splat(camera[CENTRE_X]))",
+        "inverse, splat(camera[CENTRE_X] + _HALF))",
+    ),
+    _seen_by_probes(
         "harmonics-never-move",
         "late-steps",
-        _OPTIMISE,
-        "(sh_degree + 1) ** 2 - 1]",
-        "(sh_degree + 1) ** 2 - 1].detach()",
+        "evalsuite/splats/descent.py",
+        "self.degree < 1 else",
+        "self.degree < 4 else",
         in_ci=True,
     ),
     _seen_by_probes("position-rate-never-decays", "schedules", _OPTIMISE, " * self.decay**step", "", in_ci=True),
@@ -137,7 +151,11 @@ _OF_THE_ENGINE = (
     ),
     _seen_by_probes("scale-rate-0.9", "steps", _OPTIMISE, '"scales": recipe', '"scales": 0.9 * recipe'),
     _seen_by_probes(
-        "half-the-dssim-weight", "slopes", _OPTIMISE, "self.recipe.ssim_weight)", "0.5 * self.recipe.ssim_weight)"
+        "half-the-dssim-weight",
+        "slopes",
+        _OPTIMISE,
+        "(view, degree, self.recipe.ssim_weight)",
+        "(view, degree, 0.5 * self.recipe.ssim_weight)",
     ),
     _seen_by_probes("adam-eps-1e-6", "steps", _OPTIMISE, "eps=1e-15", "eps=1e-6"),
     _seen_by_probes("one-step-less", "steps", _OPTIMISE, "while step < n:", "while step < n - 1:"),
@@ -160,8 +178,8 @@ _OF_THE_ENGINE = (
         "dssim-halved-in-the-value-alone",
         "loss",
         _LOSS,
-        "l1 + ssim_weight * (1 - ssim), dtype",
-        "l1 + ssim_weight * (1 - ssim) / 2, dtype",
+        "l1 + weight * (1 - ssim), gradient",
+        "l1 + weight * (1 - ssim) / 2, gradient",
     ),
     _seen_by_probes("harmonics-500-steps-early", "schedules", _OPTIMISE, "min(step // ", "min((step + 500) // "),
     _seen_by_probes(
@@ -186,7 +204,7 @@ _OF_THE_ENGINE = (
         "low-pass-0.1", "forward", "evalsuite/splats/rasterise.py", "eps2d: float = 0.3", "eps2d: float = 0.1"
     ),
     _seen_by_probes(
-        "screen-gradient-of-one-axis", "steps", _OPTIMISE, '"width": self.cameras.width', '"width": self.cameras.height'
+        "screen-gradient-of-one-axis", "steps", _STEP, "splat(_HALF * camera[WIDTH])", "splat(_HALF * camera[HEIGHT])"
     ),
     _seen_by_probes(
         "positions-not-scaled-by-the-extent", "schedules", _OPTIMISE, "recipe.lr_means * extent", "recipe.lr_means"

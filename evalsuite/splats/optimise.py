@@ -147,7 +147,10 @@ class Optimisation:
         )
 
     def loss(self, view: int, degree: int) -> tuple[Float[Tensor, ""], Raster]:
-        """The photometric loss of one view, with harmonics up to ``degree``, and what was rendered for it."""
+        """The photometric loss of one view, with harmonics up to ``degree``, and what was rendered for it, as a graph.
+
+        What CUDA descends, and what the fused step is held to.
+        """
         raster = rasterise(self.gaussians(degree), self.cameras[[view]], self.background, self.raster)
         return photometric_loss(raster.rgb[0], self.targets[view], self.recipe.ssim_weight), raster
 

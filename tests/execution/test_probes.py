@@ -20,13 +20,14 @@ from evalsuite.metrics.spec import DIRECTIONS, FIELDS, GROUPS, PROBES
 from evalsuite.records.schema import Record
 from evalsuite.splats import loss as loss_module
 from evalsuite.splats import optimise as optimise_module
+from evalsuite.splats.descent import FusedDescent, Seen
 from evalsuite.splats.optimise import Optimisation, scene_extent
 from evalsuite.splats.rasterise import Raster, rasterise
 from evalsuite.splats.recipes import RECIPES, Recipe
 
 Rasterise = Callable[..., Raster]
-DRAWING = {"engine/forward", "engine/backward", "engine/slopes", "engine/steps", "engine/late-steps"}
-"""Probes that render."""
+DRAWING = {"engine/forward", "engine/backward", "engine/slopes"}
+"""Probes that render; on the CPU, steps do without the renderer."""
 
 LEARNING = ("engine/loss", "engine/steps", "engine/late-steps", "engine/schedules", "engine/density")
 """Probes that read recipes."""
@@ -245,7 +246,7 @@ def scaled(column: int, factor: float) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize(
     ("defect", "cases"),
     [
-        (changed_render(lambda raster: replace(raster, rgb=raster.rgb.flip(-1))), DRAWING - {"engine/late-steps"}),
+        (changed_render(lambda raster: replace(raster, rgb=raster.rgb.flip(-1))), DRAWING),
         (changed_render(lambda raster: replace(raster, rgb=raster.rgb.flip(2))), {"engine/forward"}),
         (changed_render(lambda raster: replace(raster, depth=raster.depth.flip(0))), {"engine/forward"}),
         (shifted, DRAWING),
@@ -286,6 +287,33 @@ def test_a_wrong_gradient_is_seen_and_no_golden_makes_it_right(
 
 
 @pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("quats", scaled(1, -1.0)),
+        ("scales", lambda gradient: gradient[:, [1, 0, 2]]),
+        ("opacities", lambda gradient: 1.001 * gradient),
+        ("sh_rest", scaled(12, 0.0)),
+    ],
+    ids=["quaternion-sign", "scales-swapped", "opacity-1.001", "no-harmonic-13"],
+)
+def test_a_step_that_descends_another_gradient_is_seen(
+    name: str, change: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = FusedDescent.gradients
+
+    def wrong(self: FusedDescent, *arguments: Any) -> Seen:
+        seen = right(self, *arguments)
+        gradient = seen.gradients[name]
+        assert gradient is not None
+        return replace(seen, gradients={**seen.gradients, name: change(gradient.clone())})
+
+    monkeypatch.setattr(FusedDescent, "gradients", wrong)
+    record = probe("engine/slopes", "cpu")
+    assert record.status == "crashed"
+    assert f"slope-{name}: the training step's own gradient is" in record.reason
+
+
+@pytest.mark.parametrize(
     "rate", ["lr_means", "lr_means_final", "lr_scales", "lr_quats", "lr_opacities", "lr_sh0", "lr_sh_rest"]
 )
 def test_a_tenth_off_a_learning_rate_is_worse(
@@ -318,13 +346,15 @@ def test_every_entry_of_a_recipe_is_seen(
 
 
 def test_harmonics_that_never_move_are_seen(approved: dict[str, Golden], monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Optimisation.gaussians
+    move = FusedDescent.move
 
-    def still(self: Optimisation, sh_degree: int) -> Gaussians:
-        self.params["sh_rest"].requires_grad_(False)
-        return whole(self, sh_degree)
+    def still(self: FusedDescent) -> bool:
+        kept = self.params["sh_rest"].detach().clone()
+        finite = move(self)
+        self.params["sh_rest"].detach().copy_(kept)
+        return finite
 
-    monkeypatch.setattr(Optimisation, "gaussians", still)
+    monkeypatch.setattr(FusedDescent, "move", still)
     assert {"engine/late-steps", "engine/schedules"} <= set(moved(approved, *LEARNING))
 
 

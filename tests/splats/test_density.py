@@ -14,7 +14,7 @@ from evalsuite.core.clock import Clock
 from evalsuite.core.types import Gaussians
 from evalsuite.splats import optimise as optimise_module
 from evalsuite.splats.density import AdaptiveDensity
-from evalsuite.splats.optimise import optimise
+from evalsuite.splats.optimise import Optimisation, Start, optimise
 from evalsuite.splats.recipes import Recipe
 
 RESET = replace(SHORT, refine_start=1000, refine_stop=100, reset_every=10)
@@ -28,7 +28,18 @@ def run(recipe: Recipe, *checkpoints: int, initial: Gaussians | None = None) -> 
     return [g for _, g in optimise(initial, supervision(), WHITE, recipe, checkpoints, seed=0, clock=Clock())]
 
 
+class _Plain(AdaptiveDensity):
+    """gsplat's decisions on our sums."""
+
+    def step_post_backward(self, *arguments: Any) -> None:
+        DefaultStrategy.step_post_backward(self, *arguments)
+
+
 def plain_gsplat(recipe: Recipe, seed: int) -> DefaultStrategy:
+    return _Plain(recipe, seed)
+
+
+def unmended(recipe: Recipe) -> DefaultStrategy:
     return DefaultStrategy(
         prune_opa=recipe.prune_opacity,
         refine_start_iter=recipe.refine_start,
@@ -117,6 +128,23 @@ def hand_made(count: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any
     }
     params: dict[str, Any] = {name: torch.nn.Parameter(value) for name, value in values.items()}
     return params, {name: torch.optim.Adam([p]) for name, p in params.items()}, {"scene_scale": 1.0}
+
+
+def test_sums_are_those_of_gsplat() -> None:
+    """One view after the other: `DefaultStrategy` on what autograd leaves, ours on what the fused step says."""
+    run = Optimisation(start(), Start(supervision(), WHITE, SHORT, 0))
+    theirs, ours = unmended(SHORT), AdaptiveDensity(SHORT, 0)
+    state = {name: strategy.initialize_state() for name, strategy in (("theirs", theirs), ("ours", ours))}
+    for view in range(len(run.cameras)):
+        *_, info = run.gradients(view, 0)
+        ours._update_state(run.params, state["ours"], info)
+        loss, raster = run.loss(view, 0)
+        raster.means2d.retain_grad()
+        loss.backward()
+        size = {"width": run.cameras.width, "height": run.cameras.height, "n_cameras": 1, "gaussian_ids": None}
+        theirs._update_state(run.params, state["theirs"], {"means2d": raster.means2d, "radii": raster.radii, **size})
+    assert torch.equal(state["ours"]["count"], state["theirs"]["count"])
+    assert torch.allclose(state["ours"]["grad2d"], state["theirs"]["grad2d"], rtol=1e-4, atol=1e-9)
 
 
 def test_transparent_gaussians_are_pruned() -> None:

@@ -16,7 +16,7 @@ from evalsuite.core.errors import EvalsuiteError, NonFiniteError, OptionError
 from evalsuite.core.types import Cameras, Gaussians, Views
 from evalsuite.scenes.catalogue import SUITES
 from evalsuite.splats import optimise as optimise_module
-from evalsuite.splats.optimise import optimise, scene_extent
+from evalsuite.splats.optimise import Optimisation, optimise, scene_extent
 from evalsuite.splats.rasterise import rasterise
 from evalsuite.splats.recipes import RECIPES, Recipe
 
@@ -128,15 +128,14 @@ def test_seeds_differ_and_repeat() -> None:
 
 def test_every_view_is_seen_once_per_round(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    views = supervision(views=6)
+    gradients = Optimisation.gradients
 
-    def watched(gaussians: Gaussians, cameras: Cameras, *rest: Any) -> object:
-        seen.append(int((views.cameras.positions - cameras.positions).norm(dim=1).argmin()))
-        assert len(cameras) == 1
-        return rasterise(gaussians, cameras, *rest)
+    def watched(self: Optimisation, view: int, degree: int) -> Any:
+        seen.append(view)
+        return gradients(self, view, degree)
 
-    monkeypatch.setattr(optimise_module, "rasterise", watched)
-    run((18,), views=views)
+    monkeypatch.setattr(Optimisation, "gradients", watched)
+    run((18,))
     rounds = [seen[i : i + 6] for i in (0, 6, 12)]
     assert [sorted(r) for r in rounds] == [list(range(6))] * 3
     assert rounds[0] != rounds[1], "in a new order each time"
@@ -162,12 +161,14 @@ def test_evaluation_is_outside_the_clock() -> None:
 def test_the_work_is_inside_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
 
-    def slow(*arguments: torch.Tensor) -> object:
+    gradients = Optimisation.gradients
+
+    def slow(*arguments: Any) -> Any:
         nonlocal now
         now += 5.0
-        return rasterise(*arguments)  # type: ignore[arg-type]
+        return gradients(*arguments)
 
-    monkeypatch.setattr(optimise_module, "rasterise", slow)
+    monkeypatch.setattr(Optimisation, "gradients", slow)
     clock = Clock(lambda: now)
     seconds = [
         clock.snapshot()["optimise"]

@@ -15,18 +15,26 @@ from evalsuite.splats.cpu.simd import (
     absolute,
     any_lane,
     both,
+    ceiling,
+    exponent,
     fma,
+    gather,
     lane,
+    larger,
     lesser,
     load,
+    nearest,
     negative,
+    power_of_two,
+    root,
+    scatter,
     select,
     splat,
     store,
     totals,
 )
 
-ROWS = 8
+ROWS = 9
 VECTORS = arrays(np.float32, (3, LANES), elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False))
 
 
@@ -41,6 +49,26 @@ def _operations(a: np.ndarray, b: np.ndarray, c: np.ndarray, out: np.ndarray) ->
     store(out[5], 0, lesser(x, y))
     store(out[6], 0, select(both(x < y, y <= z), negative(x), absolute(x)))
     store(out[7], 0, splat(lane(x, 5)))
+    store(out[8], 0, larger(x, y))
+
+
+@njit
+def _single(a: np.ndarray, out: np.ndarray) -> None:
+    x = load(a, 0)
+    store(out[0], 0, root(absolute(x)))
+    store(out[1], 0, ceiling(x))
+    store(out[2], 0, nearest(x))
+    store(out[3], 0, exponent(absolute(x) + splat(np.float32(1e-6))))
+
+
+@njit
+def _powers(a: np.ndarray, out: np.ndarray) -> None:
+    store(out, 0, power_of_two(load(a, 0)))
+
+
+@njit
+def _strided(source: np.ndarray, start: int, stride: int, to: int, target: np.ndarray) -> None:
+    scatter(target, to, stride, gather(source, start, stride))
 
 
 @njit
@@ -82,6 +110,35 @@ def test_lanes_compute_as_numpy(vectors: np.ndarray) -> None:
     assert np.array_equal(found[5], np.minimum(a, b))
     assert np.array_equal(found[6], np.where((a < b) & (b <= c), -a, abs(a)))
     assert (found[7] == a[5]).all()
+    assert np.array_equal(found[8], np.maximum(a, b))
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(VECTORS)
+def test_functions_of_one_vector_compute_as_numpy(vectors: np.ndarray) -> None:
+    found = np.empty((4, LANES), np.float32)
+    _single(vectors[0], found)
+    assert np.array_equal(found[0], np.sqrt(np.abs(vectors[0])))
+    assert np.array_equal(found[1], np.ceil(vectors[0]))
+    assert np.array_equal(found[2], np.rint(vectors[0]))
+    assert np.array_equal(found[3], np.frexp(np.abs(vectors[0]) + np.float32(1e-6))[1] - 1)
+
+
+def test_powers_of_two_are_exact() -> None:
+    found = np.empty(LANES, np.float32)
+    for first in (-126, -8, 112):
+        whole = np.arange(first, first + LANES, dtype=np.float32)
+        _powers(whole, found)
+        assert np.array_equal(found, np.exp2(whole.astype(np.float64)).astype(np.float32))
+
+
+@pytest.mark.parametrize("stride", [1, 3, 45])
+def test_strides_are_walked(stride: int) -> None:
+    source, target = np.arange(800, dtype=np.float32), np.zeros(800, np.float32)
+    _strided(source, 5, stride, 11, target)
+    places = 11 + stride * np.arange(LANES)
+    assert np.array_equal(target[places], source[5 + stride * np.arange(LANES)])
+    assert np.count_nonzero(target) == LANES
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)

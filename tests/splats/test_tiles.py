@@ -20,8 +20,7 @@ from test_rasterise import (
 )  # fmt: skip
 
 from evalsuite.core.types import Cameras
-from evalsuite.splats.cpu import blending
-from evalsuite.splats.cpu import projection, tiles
+from evalsuite.splats.cpu import blending, projection, tiles
 from evalsuite.splats.cpu.projection import DEPTH, HALF_A, HALF_C, HALF_WIDTH, MEAN_X, MEAN_Y, SHEAR
 from evalsuite.splats.rasterise import rasterise
 

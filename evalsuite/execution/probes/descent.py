@@ -15,6 +15,7 @@ from evalsuite.execution.probes.stage import (
     background,
     bands,
     disturbed,
+    require_same,
     slope_error,
     vector,
     veil_cameras,
@@ -35,19 +36,25 @@ STEP_LENGTHS = {"means": 1e-3} | dict.fromkeys(GROUPS[1:], 1e-2)
 
 
 def slopes(device: str) -> Numbers:
-    """Loss over all views, with all harmonics, and its gradient in every group of parameters.
+    """Loss over all views, with all harmonics, and its gradient in every group of parameters, as the step has it.
+
+    It is held to the gradient that autograd gives of the renderer.
 
     That parameters lead to images as their gradients say is held to finite differences of a sum over the images, which
     float64 adds up: of the loss itself float32 leaves too few digits (its gradient in the image: `photometry`).
     """
     run = started(device)
     total, outputs = _loss(run), _Outputs(run)
-    numbers: dict[str, tuple[float, ...]] = {"slope-loss": (total.item(),), "round-trip": (_round_trip(run, device),)}
-    for name, gradient in _gradients(run, total).items():
-        numbers |= vector(f"slope-{name}", gradient)
+    expected = _gradients(run, total)
+    numbers: dict[str, tuple[float, ...]] = {"round-trip": (_round_trip(run, device),)}
     for name, gradient in _gradients(run, outputs.sum()).items():
         value = partial(outputs.at, run.params[name])
         numbers[f"slope-{name}-error"] = (slope_error(f"slope-{name}", gradient, STEP_LENGTHS[name], value),)
+    loss, found = _of_the_step(run)
+    numbers["slope-loss"] = (loss,)
+    for name, gradient in found.items():
+        require_same(f"slope-{name}", gradient, expected[name])
+        numbers |= vector(f"slope-{name}", gradient)
     return numbers
 
 
@@ -101,6 +108,19 @@ def photographs(device: str) -> Views:
 def _loss(run: Optimisation) -> Tensor:
     """Summed over the views."""
     return torch.stack([run.loss(view, run.recipe.sh_degree)[0] for view in range(len(run.cameras))]).sum()
+
+
+def _of_the_step(run: Optimisation) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradients as the optimiser's own steps have them, summed over the views."""
+    total, sums = 0.0, {name: torch.zeros_like(run.params[name]) for name in GROUPS}
+    for view in range(len(run.cameras)):
+        loss, gradients, _ = run.gradients(view, run.recipe.sh_degree)
+        total += loss
+        for name in GROUPS:
+            gradient = gradients[name]
+            if gradient is not None:
+                sums[name] = sums[name] + gradient
+    return total, {name: value.detach() for name, value in sums.items()}
 
 
 class _Outputs:

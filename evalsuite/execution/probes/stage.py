@@ -22,6 +22,9 @@ Numbers = Mapping[str, tuple[float, ...]]
 TRUTH = 0.01
 """Relative error of a gradient beyond which no golden makes it right: float32 leaves 1e-4."""
 
+SAME = 1e-4
+"""Relative difference of two gradients of one function: float32 leaves 4e-6."""
+
 _VEILS, _GAP = 10, 0.01
 
 
@@ -81,6 +84,20 @@ def slope_error(name: str, gradient: Tensor, step: float, value: Callable[[Tenso
                 f"(length {length:.3g}); a kernel's backward pass does not belong to its forward pass"
             )
     return worst
+
+
+def require_same(name: str, found: Tensor, expected: Tensor) -> None:
+    """Hold the gradient that a training step uses to the one that autograd gives of the renderer.
+
+    Raises:
+        WrongGradientError: they differ by more than `SAME` of the length.
+    """
+    difference = float((found - expected).double().norm() / expected.double().norm().clamp_min(1e-30))
+    if not difference <= SAME:
+        raise WrongGradientError(
+            f"{name}: the training step's own gradient is {difference:.3g} of its length away from autograd's, "
+            f"expected at most {SAME:g}: the fused step does not belong to the renderer"
+        )
 
 
 def bands(name: str, views: int, height: int, width: int, channels: int) -> Tensor:
