@@ -53,6 +53,7 @@ from evalsuite.execution.local import fix_threads
 from evalsuite.splats.cpu import compositor
 from evalsuite.splats.cpu.simd import LANES, fma, load, splat, store
 from evalsuite.splats.loss import loss_torch
+from evalsuite.splats.optimise import Optimisation, Start
 from evalsuite.splats.rasterise import rasterise
 
 REPEATS = 15
@@ -159,7 +160,24 @@ def step_figures(cores: int) -> dict[str, float]:
         figures |= {f"step_{name}_ms": all_cores, f"step_{name}_one_core_ms": one}
         figures[f"step_{name}_degree_3_ms"] = step_ms(initial, size, sh_degree=3)
         figures[f"cores_speedup_{name}"] = one / all_cores
+        figures |= autograd_figures(initial, size, name)
     return figures
+
+
+def autograd_figures(initial: Gaussians, size: int, name: str) -> dict[str, float]:
+    """The fused step and the one with a graph through `rasterise`, on one core, step by step in turns."""
+    fix_threads(1)
+    start = Start(photographs(len(initial), size), WHITE, FIXED, 0)
+    fused, graph = Optimisation(initial, start), Optimisation(initial, start)
+    graph.fused = None
+    times: dict[str, list[float]] = {"fused": [], "graph": []}
+    for step in range(2 * REPEATS):
+        for label, run in (("fused", fused), ("graph", graph)):
+            began = time.perf_counter()
+            run.step(step)
+            times[label].append(time.perf_counter() - began)
+    ours, theirs = (statistics.median(times[label][3:]) for label in ("fused", "graph"))
+    return {f"autograd_step_{name}_one_core_ms": 1e3 * theirs, f"autograd_over_ours_{name}": theirs / ours}
 
 
 def torch_step(count: int, size: int) -> Callable[[], None]:
