@@ -6,7 +6,7 @@ Numba kernels (evalsuite.splats.cpu) stay unchecked: Numba cannot compile a wrap
 from jaxtyping import install_import_hook
 
 _CHECKED = ("core", "fetch", "scenes", "models", "arms", "metrics", "records", "execution", "gates", "report")
-_CHECKED_SPLATS = ("density", "field", "loss", "optimise", "ply", "rasterise", "recipes", "surface")
+_CHECKED_SPLATS = ("density", "descent", "field", "loss", "optimise", "ply", "rasterise", "recipes", "surface")
 
 install_import_hook(
     [*(f"evalsuite.{name}" for name in _CHECKED), *(f"evalsuite.splats.{name}" for name in _CHECKED_SPLATS)],

@@ -23,6 +23,7 @@ from evalsuite.gates.golden import (
     Provenance,
     compare,
     kind_of,
+    rounded,
 )
 from evalsuite.gates.noise import Spread, moderated
 from evalsuite.records.schema import Record
@@ -242,10 +243,10 @@ def _repeats(record: Record, repeats: Repeats) -> list[Record]:
 
 
 def _samples(record: Record, repeats: Sequence[Record]) -> dict[str, tuple[float, ...]]:
-    """Every metric of the first run, over all runs."""
+    """Every metric of the first run, over all runs, as the file will hold them: spreads are to be what it says."""
     samples = {}
     for metric in _values(record):
-        values = tuple(value for r in (record, *repeats) if (value := r.value(metric)) is not None)
+        values = tuple(rounded(value) for r in (record, *repeats) if (value := r.value(metric)) is not None)
         if len(values) <= len(repeats):
             raise OptionError(
                 f"{metric} of {record.case} has a value for {len(values)} of {1 + len(repeats)} seeds; "

@@ -163,16 +163,17 @@ class Golden:
 
 def _tree(approved: Approved) -> dict[str, Any]:
     return {
-        "value": _rounded(approved.value),
+        "value": rounded(approved.value),
         "version": approved.version,
-        "sigma": _rounded(approved.sigma),
+        "sigma": rounded(approved.sigma),
         "freedom": round(approved.freedom, 2),
-        "samples": [_rounded(sample) for sample in approved.samples],
+        "samples": [rounded(sample) for sample in approved.samples],
         "views": approved.views,
     }
 
 
-def _rounded(number: float) -> float:
+def rounded(number: float) -> float:
+    """As files of goldens hold it: eight digits."""
     return float(f"{number:.{DIGITS}g}")
 
 
