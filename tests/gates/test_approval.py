@@ -24,6 +24,7 @@ from evalsuite.gates.approval import (
     refuse_unrepeatable,
 )
 from evalsuite.gates.golden import Approved, Comparison, Golden, GoldenStore, Provenance, compare
+from evalsuite.gates.seal import contradictions
 from evalsuite.metrics.spec import METRICS
 from evalsuite.records.schema import Reading
 from evalsuite.records.store import RecordStore
@@ -128,6 +129,16 @@ def test_the_golden_is_the_mean_over_seeds(records: RecordStore, goldens: Golden
     assert found is not None
     assert (found.metrics["psnr"].value, found.runs) == (25.3, 3)
     assert compare(B, records.read(B), found).verdict == "same"
+
+
+def test_a_spread_is_that_of_the_samples_in_the_file(records: RecordStore, goldens: GoldenStore) -> None:
+    """Eight digits: a spread of rounding dust is not what all digits would give."""
+    run(records, {B: 25.000000499, f"{B}-s1": 25.000001501, f"{B}-s2": 25.000003499})
+    approve_seeds(records, [B], goldens, (1, 2))
+    found = goldens.read(B)
+    assert found is not None
+    assert found.metrics["psnr"].samples == (25.0, 25.000002, 25.000003)
+    assert contradictions([found]) == ()
 
 
 def test_scenes_lend_each_other_their_noise(records: RecordStore, goldens: GoldenStore) -> None:
