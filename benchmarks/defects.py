@@ -103,6 +103,9 @@ def _seen_by_study(name: str, arguments: tuple[str, ...], path: str, before: str
     return Mutant(name, (Edit(path, before, after),), (arguments,), says=f"{'worse':12} ", in_ci=False)
 
 
+_RASTERISE = "evalsuite/splats/rasterise.py"
+"""What CI's mutants of the renderer edit: an edit below ``cpu`` compiles every kernel anew."""
+
 _PROJECTION, _STEP = "evalsuite/splats/cpu/projection.py", "evalsuite/splats/cpu/descent.py"
 _OPTIMISE, _DENSITY, _LOSS = (f"evalsuite/splats/{name}.py" for name in ("optimise", "density", "loss"))
 _INPUTS, _IMAGE = "evalsuite/models/lgm/inputs.py", "evalsuite/metrics/image.py"
@@ -111,9 +114,9 @@ _OF_THE_ENGINE = (
     _seen_by_probes(
         "sign-of-a-quaternion-gradient",
         "slopes",
-        _PROJECTION,
-        "v_quats[n, 1] += (gx - along * qx) * norm",
-        "v_quats[n, 1] -= (gx - along * qx) * norm",
+        _RASTERISE,
+        "        return *grads, None, None",
+        "        v_quats[:, 1] *= -1\n        return *grads, None, None",
         in_ci=True,
     ),
     _seen_by_probes(
@@ -292,9 +295,9 @@ MUTANTS: Mapping[str, Mutant] = {
             "half-a-pixel",
             (
                 Edit(
-                    "evalsuite/splats/cpu/projection.py",
-                    "px, py = focal[0] * x / z + centre[0], ",
-                    "px, py = focal[0] * x / z + centre[0] + 0.5, ",
+                    _RASTERISE,
+                    "array(cameras.centre_px), cameras.width",
+                    "array(cameras.centre_px) + 0.5, cameras.width",
                 ),
             ),
             (ENGINE_ALONE, _FEEDFORWARD),
