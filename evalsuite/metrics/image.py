@@ -12,14 +12,13 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 
-import flip_evaluator
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from evalsuite.core.errors import NonFiniteError, ShapeError
+from evalsuite.metrics.kernels.flip import Filters, error_map, filters
 
 PSNR_CAP_DB = 100.0
 """Value of identical images, and the largest any pair gets."""
@@ -134,7 +133,7 @@ def ssim(pred: Float[Tensor, "V H W 3"], true: Float[Tensor, "V H W 3"]) -> Floa
 def flip(pred: Float[Tensor, "V H W 3"], true: Float[Tensor, "V H W 3"]) -> Float[Tensor, "V"]:
     """Perceived difference of two sRGB images flipped between, in [0, 1] (Andersson et al. 2020): mean over pixels.
 
-    At `PIXELS_PER_DEGREE`, in float32, by the authors' package, on the host.
+    At `PIXELS_PER_DEGREE`, in float32, on the host (see `evalsuite.metrics.kernels.flip`).
 
     Raises:
         ShapeError, NonFiniteError: see the module.
@@ -200,27 +199,18 @@ def _weighted(planes: Float[Tensor, "K V H W"], axis: int, stride: int) -> Float
     return out
 
 
-@lru_cache(maxsize=1)
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
 def _mean_flip(pred: np.ndarray, true: np.ndarray) -> float:
     """Mean of FLIP's error map, band by band; each band sees as many rows around it as the filters reach."""
     height, width, _ = true.shape
     total = 0.0
-    # its own OpenMP threads wait for each other by spinning: on cores that others use too, 100 times slower than one
-    with _thread_pools().limit(limits=1, user_api="openmp"):
-        for rows in _bands(height, width * _FLIP_BYTES, halo=2 * _FLIP_REACH):
-            start = max(0, rows.start - _FLIP_REACH)
-            seen = slice(start, min(height, rows.stop + _FLIP_REACH))
-            field, _, _ = flip_evaluator.evaluate(
-                np.ascontiguousarray(true[seen]),
-                np.ascontiguousarray(pred[seen]),
-                "LDR",
-                applyMagma=False,
-                computeMeanError=False,
-                parameters={"ppd": PIXELS_PER_DEGREE},
-            )
-            total += float(field[rows.start - start : rows.stop - start].sum(dtype=np.float64))
+    for rows in _bands(height, width * _FLIP_BYTES, halo=2 * _FLIP_REACH):
+        start = max(0, rows.start - _FLIP_REACH)
+        seen = slice(start, min(height, rows.stop + _FLIP_REACH))
+        field = error_map(np.ascontiguousarray(pred[seen]), np.ascontiguousarray(true[seen]), *_flip_filters())
+        total += float(field[rows.start - start : rows.stop - start].sum(dtype=np.float64))
     return total / (height * width)
+
+
+@lru_cache(maxsize=1)
+def _flip_filters() -> Filters:
+    return filters(PIXELS_PER_DEGREE)
