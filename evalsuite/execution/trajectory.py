@@ -24,9 +24,8 @@ from evalsuite.core.memory import device_peak_bytes, host_peak_bytes, peak_bytes
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Cameras, Gaussians, Mesh, Renderable, Scene, Views
 from evalsuite.execution.anchor import Anchor
-from evalsuite.execution.geometry import geometry_floor, measure_geometry
-from evalsuite.execution.speed import TimedRenderable, frames_per_second
-from evalsuite.metrics.evaluate import evaluate
+from evalsuite.execution.evaluation import measured
+from evalsuite.execution.geometry import geometry_floor
 from evalsuite.metrics.perceptual import refuse_wrong_backbones
 from evalsuite.models.lgm.files import weights_digest, weights_path
 from evalsuite.records.schema import Record
@@ -172,24 +171,22 @@ def _evaluated(
     record: Record, checkpoint: Checkpoint, scene: Scene, suite: Suite, store: RecordStore
 ) -> tuple[Record, Mesh | None]:
     """The record with its readings, and the surface that those of geometry were taken from."""
-    clock, result, heldout = Clock(), checkpoint.result, scene.heldout
-    with clock.phase("evaluate"):
-        metrics, images = evaluate(TimedRenderable(result, clock), heldout, scene.background, suite.protocol.eight_bit)
-        geometry, surface = measure_geometry(result, scene, suite.protocol.geometry)
+    done = measured(checkpoint.result, scene, suite.protocol, record.scene_hash)
+    cameras = scene.heldout.cameras
     strip = f"{record.case}.png"
-    _save_strip(images, store.root / strip)
+    _save_strip(done.images, store.root / strip)
     evaluated = replace(
         record,
-        metrics={**metrics, **geometry},
-        seconds={**checkpoint.seconds, **clock.snapshot()},
-        frames_per_second=frames_per_second(result, heldout.cameras, scene.background),
-        frame_px=(heldout.cameras.width, heldout.cameras.height),
+        metrics=done.metrics,
+        seconds={**checkpoint.seconds, **done.seconds},
+        frames_per_second=done.frames_per_second,
+        frame_px=(cameras.width, cameras.height),
         gaussians=checkpoint.result.primitives,
         asset_bytes=checkpoint.result.bytes,
         notes=checkpoint.notes,
         images=(strip,),
     )
-    return evaluated, surface
+    return evaluated, done.surface
 
 
 def _export(result: Renderable, surface: Mesh | None, stem: Path) -> None:

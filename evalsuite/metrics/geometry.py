@@ -7,6 +7,7 @@ diagonal, no points) or `NonFiniteError` (NaN, infinity).
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,9 @@ from evalsuite.metrics.spec import F_SCORE_PERCENTS, geometry_metrics
 from evalsuite.records.schema import Reading
 
 _LEAF = 64
+_SIDES = 3
+"""Sampled surfaces whose index is kept: the truths of two scenes, and a result."""
+
 _ORDER_BITS = 10
 
 
@@ -51,14 +55,14 @@ def neighbours(pred: SurfaceSamples, true: SurfaceSamples, diagonal: float) -> N
         ShapeError, NonFiniteError: see the module.
     """
     _check_diagonal(diagonal)
-    pred, true = _sorted(_checked("pred", pred)), _sorted(_checked("true", true))
-    forth, nearest_true = cKDTree(true.points, leafsize=_LEAF).query(pred.points)
-    back, nearest_pred = cKDTree(pred.points, leafsize=_LEAF).query(true.points)
+    p, t = _indexed("pred", pred), _indexed("true", true)
+    forth, nearest_true = t.tree.query(p.samples.points)
+    back, nearest_pred = p.tree.query(t.samples.points)
     return Neighbours(
         forth / diagonal,
         back / diagonal,
-        _cosines(pred.normals, true.normals[nearest_true]),
-        _cosines(true.normals, pred.normals[nearest_pred]),
+        _cosines(p.samples.normals, t.samples.normals[nearest_true]),
+        _cosines(t.samples.normals, p.samples.normals[nearest_pred]),
     )
 
 
@@ -102,10 +106,11 @@ def aligned_chamfer(pred: SurfaceSamples, true: SurfaceSamples, diagonal: float,
         ShapeError, NonFiniteError: see the module.
     """
     _check_diagonal(diagonal)
-    p, t = (_sorted(_checked(name, side)).points.astype(np.float64) for name, side in (("pred", pred), ("true", true)))
+    sides = _indexed("pred", pred), _indexed("true", true)
+    p, t = (side.samples.points.astype(np.float64) for side in sides)
     few_p, few_t = (points[:: -(-len(points) // rule.icp_samples)] for points in (p, t))
     motion, _, _ = icp(few_p, t, threshold=0.0, max_iterations=rule.icp_iterations, scale=False, reflection=False)
-    forth, _ = cKDTree(t, leafsize=_LEAF).query(transform_points(few_p, motion))
+    forth, _ = sides[1].tree.query(transform_points(few_p, motion))
     back, _ = cKDTree(transform_points(p, motion), leafsize=_LEAF).query(few_t)
     return float(forth.mean() + back.mean()) / (2 * diagonal)
 
@@ -154,6 +159,30 @@ def _checked(name: str, samples: SurfaceSamples) -> SurfaceSamples:
         if not np.isfinite(values).all():
             raise NonFiniteError(f"{field} of {name} hold NaN or infinity, expected finite values: check its mesh")
     return samples
+
+
+@dataclass(frozen=True)
+class _Indexed:
+    """Samples along a Morton curve, and the tree of their points."""
+
+    samples: SurfaceSamples
+    tree: cKDTree
+
+
+_RECENT: deque[tuple[SurfaceSamples, _Indexed]] = deque(maxlen=_SIDES)
+
+
+def _indexed(name: str, samples: SurfaceSamples) -> _Indexed:
+    """Made once for the same object while it is among the last few: the truth serves every result of its scene."""
+    for place, (seen, kept) in enumerate(_RECENT):
+        if seen is samples:
+            del _RECENT[place]
+            _RECENT.append((seen, kept))
+            return kept
+    ordered = _sorted(_checked(name, samples))
+    made = _Indexed(ordered, cKDTree(ordered.points, leafsize=_LEAF))
+    _RECENT.append((samples, made))
+    return made
 
 
 def _sorted(samples: SurfaceSamples) -> SurfaceSamples:

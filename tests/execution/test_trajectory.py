@@ -25,6 +25,7 @@ from evalsuite.core.machine import VERSIONED
 from evalsuite.core.protocol import PROTOCOLS, GeometryRule, Protocol, Rig
 from evalsuite.core.suites import Suite
 from evalsuite.core.types import Cameras, Evidence, Render, Scene
+from evalsuite.execution import evaluation
 from evalsuite.execution import trajectory as subject
 from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.trajectory import finished, run_trajectory
@@ -62,6 +63,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordSto
     monkeypatch.setitem(PROTOCOLS._items, "tiny", TINY)
     monkeypatch.setitem(SCENES._items, "tiny.blob", SceneEntry("tiny.blob", "organic", _load))
     subject.load_scene.cache_clear()
+    evaluation._KEPT.clear()
     yield RecordStore(tmp_path / "records")
     subject.load_scene.cache_clear()
 
@@ -193,10 +195,11 @@ def test_rendering_and_metrics_are_told_apart(store: RecordStore, monkeypatch: p
         now += 100.0
         return evaluated(*arguments)
 
-    shown, evaluated = MeanColour.render, subject.evaluate
+    shown, evaluated = MeanColour.render, evaluation.evaluate
     monkeypatch.setattr(MeanColour, "render", slow)
-    monkeypatch.setattr(subject, "evaluate", measured)
-    monkeypatch.setattr(subject, "Clock", partial(Clock, lambda: now))
+    monkeypatch.setattr(evaluation, "evaluate", measured)
+    for module in (subject, evaluation):
+        monkeypatch.setattr(module, "Clock", partial(Clock, lambda: now))
     run_trajectory(Trajectory("tiny.blob", "mean-colour", None, (0,)), SUITE, store, "cpu")
     record = store.read("tiny.blob/mean-colour")
     assert record is not None
@@ -438,7 +441,7 @@ def test_what_evaluation_took_is_not_the_arms_memory(store: RecordStore, monkeyp
         return evaluate(*arguments)
 
     monkeypatch.setitem(ARMS._items, "c", thrifty)
-    monkeypatch.setattr(subject, "evaluate", lavish)
+    monkeypatch.setattr(evaluation, "evaluate", lavish)
     monkeypatch.setattr(subject, "reset_peak", forget)
     for name in ("host_peak_bytes", "device_peak_bytes"):
         monkeypatch.setattr(subject, name, lambda: peak)

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.protocol import GeometryRule
 from evalsuite.core.types import SurfaceSamples
+from evalsuite.metrics import geometry
 from evalsuite.metrics.geometry import (
     aligned_chamfer,
     chamfer,
@@ -314,3 +315,20 @@ def test_coinciding_points_are_measured() -> None:
 def test_a_threshold_must_be_above_zero() -> None:
     with pytest.raises(ShapeError, match=r"threshold is 0\.0"):
         f_score(neighbours(cloud(0), cloud(1), 1.0), 0.0)
+
+
+def test_the_truth_is_indexed_once_for_all_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    tree = geometry.cKDTree
+
+    def counted(points: np.ndarray, **options: int) -> object:
+        built.append(len(points))
+        return tree(points, **options)
+
+    monkeypatch.setattr(geometry, "cKDTree", counted)
+    true, rule = cloud(1, 71), GeometryRule(samples=60, icp_samples=60)
+    readings = [geometry_readings(cloud(seed, 60), true, 1.0, rule) for seed in range(3)]
+    assert built.count(71) == 1
+    assert built.count(60) == 6, "each result once where it is and once where ICP moves it"
+    geometry._RECENT.clear()
+    assert geometry_readings(cloud(2, 60), cloud(1, 71), 1.0, rule) == readings[2], "kept or not, the same numbers"
