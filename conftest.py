@@ -1,15 +1,20 @@
 """Loads the evalsuite plugin, with the package's shape annotations checked at run time.
 
-Numba kernels (evalsuite.splats.cpu) stay unchecked: Numba cannot compile a wrapped function.
+Numba kernels (evalsuite.splats.cpu, evalsuite.metrics.kernels) stay unchecked: Numba cannot compile a wrapped function.
 """
 
 from jaxtyping import install_import_hook
 
-_CHECKED = ("core", "fetch", "scenes", "models", "arms", "metrics", "records", "execution", "gates", "report")
+_CHECKED = ("core", "fetch", "scenes", "models", "arms", "records", "execution", "gates", "report")
+_CHECKED_METRICS = ("evaluate", "geometry", "heldout", "image", "perceptual", "spec")
 _CHECKED_SPLATS = ("density", "field", "loss", "optimise", "ply", "rasterise", "recipes", "surface")
 
 install_import_hook(
-    [*(f"evalsuite.{name}" for name in _CHECKED), *(f"evalsuite.splats.{name}" for name in _CHECKED_SPLATS)],
+    [
+        *(f"evalsuite.{name}" for name in _CHECKED),
+        *(f"evalsuite.metrics.{name}" for name in _CHECKED_METRICS),
+        *(f"evalsuite.splats.{name}" for name in _CHECKED_SPLATS),
+    ],
     "beartype.beartype",
 )
 
