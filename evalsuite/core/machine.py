@@ -16,14 +16,14 @@ from typing import Any
 
 VERSIONED = (
     *("torch", "torchvision", "gsplat", "numba", "llvmlite", "numpy", "scipy", "pillow", "pycolmap", "trimesh"),
-    *("embreex", "safetensors", "flip-evaluator", "lpips"),
+    *("embreex", "safetensors", "lpips"),
 )
 """Distributions that can move a number."""
 
 READERS = ("fetch", "gates", "report", "plugin", "commands", "cli.py")
 """Parts of the package that no number of a record depends on (see the stages of dvc.yaml)."""
 
-_MODULES = {"pillow": "PIL", "flip-evaluator": "flip_evaluator"}
+_MODULES = {"pillow": "PIL"}
 _CODE = (".py", ".so", ".pyd", ".cu", ".cuh", ".cpp")
 _WHOLE_BYTES, _END_BYTES = 1 << 22, 1 << 20
 
