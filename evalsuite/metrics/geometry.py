@@ -27,7 +27,7 @@ class IndexedSurface:
     """Samples of a surface along a Morton curve, and the tree that finds the nearest of them (see `index`)."""
 
     samples: SurfaceSamples
-    tree: tuple[np.ndarray, ...]
+    tree: tuple[np.ndarray, np.ndarray, np.ndarray]
 
     def nearest(
         self, queries: Float[np.ndarray, "Q 3"], starts: Int[np.ndarray, "Q"] | None = None
