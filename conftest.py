@@ -6,7 +6,7 @@ Numba kernels (evalsuite.splats.cpu, evalsuite.metrics.kernels) stay unchecked: 
 from jaxtyping import install_import_hook
 
 _CHECKED = ("core", "fetch", "scenes", "models", "arms", "records", "execution", "gates", "report")
-_CHECKED_METRICS = ("evaluate", "geometry", "image", "perceptual", "spec")
+_CHECKED_METRICS = ("evaluate", "geometry", "heldout", "image", "perceptual", "spec")
 _CHECKED_SPLATS = ("density", "descent", "field", "loss", "optimise", "ply", "rasterise", "recipes", "surface")
 
 install_import_hook(

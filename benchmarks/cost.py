@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     console.print(anchor_line(now))
     suite = select("smoke").suite
-    scene, _ = load_scene(SCENE, suite, "cpu")
+    scene, _, truth = load_scene(SCENE, suite, "cpu")
     table = Table("trajectory", "Gaussians", "frames / s", "render, s", "evaluate, s", "peak MiB by repeat")
     with tempfile.TemporaryDirectory() as folder:
         store = RecordStore(Path(folder))
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             field = GaussianField(load_ply(store.root / f"{trajectory.cases[0].id}.ply"))
             clock = Clock(now)
             with clock.phase("evaluate"):
-                evaluate(TimedRenderable(field, clock), scene.heldout, scene.background, suite.protocol.eight_bit)
+                evaluate(TimedRenderable(field, clock), truth.heldout)
             fps = frames_per_second(field, scene.heldout.cameras, scene.background, Clock(now))
             seconds = clock.snapshot()
             table.add_row(

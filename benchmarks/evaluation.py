@@ -28,6 +28,7 @@ from evalsuite.core.suites import Suite
 from evalsuite.core.types import Renderable, Scene
 from evalsuite.execution.geometry import measure_geometry
 from evalsuite.execution.local import fix_threads
+from evalsuite.execution.truth import truth_of
 from evalsuite.metrics.evaluate import evaluate
 from evalsuite.metrics.geometry import aligned_chamfer, neighbours
 from evalsuite.metrics.image import PIXELS_PER_DEGREE, flip, psnr, ssim
@@ -70,7 +71,9 @@ def figures(scene: Scene, result: Renderable) -> dict[str, float]:
     rule, truth, background = protocol.geometry, scene.heldout, scene.background
     assert scene.mesh is not None
     assert scene.surface is not None
-    diagonal, true_surface, ball = scene.mesh.diagonal, scene.surface, Ball(scene.centre, scene.radius)
+    diagonal, ball, known = scene.mesh.diagonal, Ball(scene.centre, scene.radius), truth_of(scene, protocol)
+    assert known.surface is not None
+    true_surface = known.surface
     pred, true = result.render(truth.cameras, background).rgb.clamp(0, 1), truth.over(background).clamp(0, 1)
     surface = extract_surface(result, ball, background, rule)
     assert surface is not None
@@ -87,7 +90,7 @@ def figures(scene: Scene, result: Renderable) -> dict[str, float]:
     )
     names = ("psnr", "ssim", "surface: depth, fusion, marching cubes", "its samples", "neighbours", "ICP")
     whole = seconds(
-        lambda: evaluate(result, truth, background, protocol.eight_bit), lambda: measure_geometry(result, scene, rule)
+        lambda: evaluate(result, known.heldout), lambda: measure_geometry(result, scene, rule, known.surface)
     )
     return {
         "images: render and measure": whole[0],

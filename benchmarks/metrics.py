@@ -148,7 +148,7 @@ def reference() -> Iterator[Row]:
     )[1]
     yield (
         "flip-67",
-        "flip-evaluator, LDR, vc=[0.7, 3840, 0.7]",
+        "flip-evaluator 1.7, LDR, vc=[0.7, 3840, 0.7]",
         flip(pred, true).item(),
         theirs,
         1e-6,

@@ -15,6 +15,7 @@ from evalsuite.core.protocol import Protocol
 from evalsuite.core.types import Gaussians, Mesh, Renderable, Scene
 from evalsuite.execution.geometry import measure_geometry
 from evalsuite.execution.speed import TimedRenderable, frames_per_second
+from evalsuite.execution.truth import Truth
 from evalsuite.metrics.evaluate import evaluate
 from evalsuite.records.schema import Reading
 from evalsuite.splats.field import GaussianField
@@ -43,30 +44,31 @@ class Evaluation:
 _KEPT: OrderedDict[tuple[str, str, str, str], Evaluation] = OrderedDict()
 
 
-def measured(result: Renderable, scene: Scene, protocol: Protocol, scene_hash: str) -> Evaluation:
+def measured(result: Renderable, scene: Scene, truth: Truth, protocol: Protocol, scene_hash: str) -> Evaluation:
     """All metrics of a result.
 
     Args:
+        truth: of the scene, under the protocol.
         scene_hash: of the scene's content.
 
     Raises:
         NonFiniteError: a render holds NaN or infinity.
     """
     if not isinstance(result, GaussianField):
-        return _measured(result, scene, protocol)
+        return _measured(result, scene, truth, protocol)
     key = (scene_hash, protocol.hash, str(scene.background.device), _digest(result.gaussians))
     if key not in _KEPT:
-        _KEPT[key] = _measured(result, scene, protocol)
+        _KEPT[key] = _measured(result, scene, truth, protocol)
         while len(_KEPT) > KEPT:
             _KEPT.popitem(last=False)
     return _KEPT[key]
 
 
-def _measured(result: Renderable, scene: Scene, protocol: Protocol) -> Evaluation:
+def _measured(result: Renderable, scene: Scene, truth: Truth, protocol: Protocol) -> Evaluation:
     clock = Clock()
     with clock.phase("evaluate"):
-        metrics, images = evaluate(TimedRenderable(result, clock), scene.heldout, scene.background, protocol.eight_bit)
-        geometry, surface = measure_geometry(result, scene, protocol.geometry)
+        metrics, images = evaluate(TimedRenderable(result, clock), truth.heldout)
+        geometry, surface = measure_geometry(result, scene, protocol.geometry, truth.surface)
     speed = frames_per_second(result, scene.heldout.cameras, scene.background)
     return Evaluation({**metrics, **geometry}, clock.snapshot(), speed, images, surface)
 

@@ -26,6 +26,7 @@ from evalsuite.core.types import Cameras, Gaussians, Mesh, Renderable, Scene, Vi
 from evalsuite.execution.anchor import Anchor
 from evalsuite.execution.evaluation import measured
 from evalsuite.execution.geometry import geometry_floor
+from evalsuite.execution.truth import Truth, truth_of
 from evalsuite.metrics.perceptual import refuse_wrong_backbones
 from evalsuite.models.lgm.files import weights_digest, weights_path
 from evalsuite.records.schema import Record
@@ -57,7 +58,7 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
         if trajectory.arm in NETWORK_ARMS:
             digest = _weights_hash(suite.model, suite.weights)
             pending = {steps: replace(record, weights=digest) for steps, record in pending.items()}
-        scene, held = load_scene(trajectory.scene, suite, device)
+        scene, held, truth = load_scene(trajectory.scene, suite, device)
         pending = {n: replace(r, scene_hash=held, scene_source=scene.source) for n, r in pending.items()}
         _write_strip(scene.heldout.over(scene.background), store, f"{scene.id}/truth.png")
         with clock.phase("compile"):
@@ -74,7 +75,7 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
             record = replace(
                 record, peak_device_bytes=on_device, anchor_seconds=anchor.seconds, anchor_share=anchor.share
             )
-            evaluated, surface = _evaluated(record, checkpoint, scene, suite, store)
+            evaluated, surface = _evaluated(record, checkpoint, scene, truth, suite, store)
             store.write(evaluated)
             if checkpoint.steps == trajectory.steps[-1]:
                 _export(checkpoint.result, surface, store.root / record.case)
@@ -112,11 +113,13 @@ def identity(record: Record) -> dict[str, object]:
 
 
 @lru_cache(maxsize=2)
-def load_scene(scene_id: str, suite: Suite, device: str) -> tuple[Scene, str]:
-    """A scene on a device, and its `content_hash`; two are kept: a scene's trajectories run one after the other."""
+def load_scene(scene_id: str, suite: Suite, device: str) -> tuple[Scene, str, Truth]:
+    """A scene on a device, its `content_hash` and what its results are measured against.
+
+    Two are kept: a scene's trajectories run one after the other.
+    """
     scene = SCENES[scene_id].load(suite.protocol)
     held = content_hash(scene)
-    floor = geometry_floor(scene, suite.protocol.geometry)
 
     def moved(views: Views) -> Views:
         alpha = None if views.alpha is None else views.alpha.to(device)
@@ -129,9 +132,10 @@ def load_scene(scene_id: str, suite: Suite, device: str) -> tuple[Scene, str]:
         heldout=moved(scene.heldout),
         centre=scene.centre.to(device),
         background=scene.background.to(device),
-        notes=(*scene.notes, floor) if floor else scene.notes,
     )
-    return ready, held
+    truth = truth_of(ready, suite.protocol)
+    floor = geometry_floor(ready, suite.protocol.geometry, truth.surface)
+    return replace(ready, notes=(*scene.notes, floor) if floor else scene.notes), held, truth
 
 
 def _checkpoints(
@@ -168,10 +172,10 @@ def blank_record(trajectory: Trajectory, suite: Suite, device: str) -> Record:
 
 
 def _evaluated(
-    record: Record, checkpoint: Checkpoint, scene: Scene, suite: Suite, store: RecordStore
+    record: Record, checkpoint: Checkpoint, scene: Scene, truth: Truth, suite: Suite, store: RecordStore
 ) -> tuple[Record, Mesh | None]:
     """The record with its readings, and the surface that those of geometry were taken from."""
-    done = measured(checkpoint.result, scene, suite.protocol, record.scene_hash)
+    done = measured(checkpoint.result, scene, truth, suite.protocol, record.scene_hash)
     cameras = scene.heldout.cameras
     strip = f"{record.case}.png"
     _save_strip(done.images, store.root / strip)

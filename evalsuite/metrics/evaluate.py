@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from evalsuite.core.errors import MissingDataError, NonFiniteError, ShapeError, UnsupportedError
+from evalsuite.core.errors import MissingDataError, NonFiniteError, UnsupportedError
 from evalsuite.core.types import Renderable, Views
-from evalsuite.metrics.image import ALPHA_THRESHOLD, alpha_iou, flip, psnr, psnr_fg, require_image, ssim
+from evalsuite.metrics.heldout import HeldOut
+from evalsuite.metrics.image import ALPHA_THRESHOLD, alpha_iou, flip, psnr, psnr_fg, ssim
 from evalsuite.metrics.perceptual import BACKBONES, Backbone, find_backbone, lpips_distance, require_size
 from evalsuite.metrics.spec import METRICS
 from evalsuite.records.schema import Reading
@@ -20,28 +21,23 @@ from evalsuite.records.schema import Reading
 Gap = UnsupportedError | MissingDataError
 """Why one metric has no value here, while the others do."""
 
-_PAIR_METRICS = {"psnr": psnr, "ssim": ssim, "flip-67": flip}
+_PAIR_METRICS = ("psnr", "ssim", "flip-67")
 _ALPHA_METRICS = ("psnr-fg", "alpha-iou")
 
 
 @torch.no_grad()
 def evaluate(
-    result: Renderable,
-    truth: Views,
-    background: Float[Tensor, "3"],
-    eight_bit: bool,
-    backbones: Mapping[str, Backbone] = BACKBONES,
+    result: Renderable, truth: HeldOut, backbones: Mapping[str, Backbone] = BACKBONES
 ) -> tuple[dict[str, Reading], UInt8[np.ndarray, "V H W 3"]]:
     """Render the held-out cameras one at a time and measure each render against the truth.
 
-    The truth is composited over the background; both sides are clamped to [0, 1] and, if ``eight_bit``, rounded to
-    multiples of 1/255. Constant or empty renders are legal and measured as they are. Metrics run on the truth's device.
+    Both sides lie over the truth's background, are clamped to [0, 1] and, if its rule says so, rounded to multiples of
+    1/255. Constant or empty renders are legal and measured as they are. Metrics run on the truth's device, FLIP on the
+    host.
 
     Args:
         result: what an arm made.
         truth: held-out views; without alpha (photographs) ``psnr-fg`` and ``alpha-iou`` are unsupported.
-        background: sRGB in [0, 1].
-        eight_bit: the protocol's rule.
         backbones: of each LPIPS metric; one whose weights are not on this machine is ``missing-data``.
 
     Returns:
@@ -50,30 +46,25 @@ def evaluate(
         way for every arm since only the truth decides; if none is left its status is ``unsupported``.
 
     Raises:
-        ShapeError: there is no view, one is smaller than 11 px, or the truth is not an image in [0, 1].
+        ShapeError: a view is smaller than 11 px, or the truth is not an image in [0, 1].
         NonFiniteError: a render, or the truth, holds NaN or infinity.
         WrongHashError, BadWeightsError: a backbone's file is there and is not the right one.
     """
-    if len(truth) == 0:
-        raise ShapeError("truth holds 0 views, expected at least one: check the scene's held-out split")
     values: dict[str, list[float]] = {name: [] for name in (*_PAIR_METRICS, *backbones, *_ALPHA_METRICS)}
-    gaps = _gaps(truth, backbones)
+    gaps = _gaps(truth.views, backbones)
     images = []
-    for index in range(len(truth)):
-        view = truth[[index]]
-        require_image("truth.rgb", view.rgb, (1, None, None, 3))
-        pred, pred_alpha = _shown(result, view, background, index)
-        true = view.over(background.to(view.rgb)).clamp(0, 1)
+    for index, view in enumerate(truth):
+        pred, pred_alpha = _shown(result, view.given, truth.background, index)
         images.append((pred[0] * 255).round().to(torch.uint8).cpu().numpy())
-        if eight_bit:
-            pred, true = _rounded(pred), _rounded(true)
-        for name, metric in _PAIR_METRICS.items():
-            values[name] += metric(pred, true).tolist()
+        pred, true = truth.as_stored(pred), view.image
+        values["psnr"] += psnr(pred, true).tolist()
+        values["ssim"] += ssim(pred, true).tolist()
+        values["flip-67"] += flip(pred, true, [view.appearance]).tolist()
         for name in backbones.keys() - gaps.keys():
             values[name] += lpips_distance(backbones[name], pred, true).tolist()
-        if view.alpha is not None:
-            values["psnr-fg"] += psnr_fg(pred, true, view.alpha > ALPHA_THRESHOLD).tolist()
-            values["alpha-iou"] += alpha_iou(pred_alpha, view.alpha).tolist()
+        if view.given.alpha is not None and view.foreground is not None:
+            values["psnr-fg"] += psnr_fg(pred, true, view.foreground).tolist()
+            values["alpha-iou"] += alpha_iou(pred_alpha, view.given.alpha).tolist()
     return {name: _reading(name, values[name], gaps.get(name)) for name in values}, np.stack(images)
 
 
@@ -108,11 +99,6 @@ def _shown(
                 "the arm diverged, look at its checkpoint"
             )
     return rgb.clamp(0, 1), alpha.clamp(0, 1)
-
-
-def _rounded(image: Float[Tensor, "V H W 3"]) -> Float[Tensor, "V H W 3"]:
-    """Rounded to 8 bits, as an image file would hold it."""
-    return (image * 255).round() / 255
 
 
 def _reading(name: str, per_view: Sequence[float], gap: Gap | None) -> Reading:

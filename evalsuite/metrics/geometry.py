@@ -7,26 +7,52 @@ diagonal, no points) or `NonFiniteError` (NaN, infinity).
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
-from scipy.spatial import cKDTree
-from trimesh.registration import icp
-from trimesh.transformations import transform_points
+from jaxtyping import Float, Int
 
 from evalsuite.core.errors import NonFiniteError, ShapeError, Status
 from evalsuite.core.protocol import GeometryRule
 from evalsuite.core.types import SurfaceSamples
+from evalsuite.metrics.kernels import nearest
 from evalsuite.metrics.spec import F_SCORE_PERCENTS, geometry_metrics
 from evalsuite.records.schema import Reading
 
-_LEAF = 64
-_SIDES = 3
-"""Sampled surfaces whose index is kept: the truths of two scenes, and a result."""
-
 _ORDER_BITS = 10
+
+
+@dataclass(frozen=True)
+class IndexedSurface:
+    """Samples of a surface along a Morton curve, and the tree that finds the nearest of them (see `index`)."""
+
+    samples: SurfaceSamples
+    tree: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    def nearest(
+        self, queries: Float[np.ndarray, "Q 3"], starts: Int[np.ndarray, "Q"] | None = None
+    ) -> tuple[Float[np.ndarray, "Q"], Int[np.ndarray, "Q"]]:
+        """Distance to the nearest sample and its index; ``starts``: a near one of each, if that is known."""
+        if starts is None:
+            starts = np.full(len(queries), -1)
+        return nearest.search(self.samples.points, *self.tree, queries.astype(np.float64), starts)
+
+
+Side = SurfaceSamples | IndexedSurface
+"""A surface; indexed, if it is measured against more than once."""
+
+
+def index(samples: SurfaceSamples, name: str = "true") -> IndexedSurface:
+    """Sort and index the samples of a surface: once for a truth, however many results are measured against it.
+
+    Args:
+        name: of the side, for messages.
+
+    Raises:
+        ShapeError, NonFiniteError: see the module.
+    """
+    ordered = _sorted(_checked(name, samples))
+    return IndexedSurface(ordered, nearest.tree(ordered.points))
 
 
 @dataclass(frozen=True)
@@ -44,7 +70,7 @@ class Neighbours:
     cosines_to_pred: Float[np.ndarray, "Q"]
 
 
-def neighbours(pred: SurfaceSamples, true: SurfaceSamples, diagonal: float) -> Neighbours:
+def neighbours(pred: Side, true: Side, diagonal: float) -> Neighbours:
     """Match two sampled surfaces, each point with its nearest neighbour on the other side.
 
     Args:
@@ -56,8 +82,8 @@ def neighbours(pred: SurfaceSamples, true: SurfaceSamples, diagonal: float) -> N
     """
     _check_diagonal(diagonal)
     p, t = _indexed("pred", pred), _indexed("true", true)
-    forth, nearest_true = t.tree.query(p.samples.points)
-    back, nearest_pred = p.tree.query(t.samples.points)
+    forth, nearest_true = t.nearest(p.samples.points)
+    back, nearest_pred = p.nearest(t.samples.points)
     return Neighbours(
         forth / diagonal,
         back / diagonal,
@@ -96,7 +122,7 @@ def normal_consistency(pairs: Neighbours) -> float:
     return float(pairs.cosines_to_true.mean() + pairs.cosines_to_pred.mean()) / 2
 
 
-def aligned_chamfer(pred: SurfaceSamples, true: SurfaceSamples, diagonal: float, rule: GeometryRule) -> float:
+def aligned_chamfer(pred: Side, true: Side, diagonal: float, rule: GeometryRule) -> float:
     """`chamfer` after point-to-point ICP of predicted onto true points, from the identity (Besl and McKay 1992).
 
     Rotation and shift only. Fitted and measured at every k-th point of either side, k so that about
@@ -106,18 +132,15 @@ def aligned_chamfer(pred: SurfaceSamples, true: SurfaceSamples, diagonal: float,
         ShapeError, NonFiniteError: see the module.
     """
     _check_diagonal(diagonal)
-    sides = _indexed("pred", pred), _indexed("true", true)
-    p, t = (side.samples.points.astype(np.float64) for side in sides)
-    few_p, few_t = (points[:: -(-len(points) // rule.icp_samples)] for points in (p, t))
-    motion, _, _ = icp(few_p, t, threshold=0.0, max_iterations=rule.icp_iterations, scale=False, reflection=False)
-    forth, _ = sides[1].tree.query(transform_points(few_p, motion))
-    back, _ = cKDTree(transform_points(p, motion), leafsize=_LEAF).query(few_t)
+    p, t = _indexed("pred", pred), _indexed("true", true)
+    few_p, few_t = (_every(side, rule.icp_samples) for side in (p, t))
+    turn, shift = _registration(few_p, t, rule.icp_iterations)
+    forth, _ = t.nearest(_turned(few_p, turn) + shift)
+    back, _ = p.nearest(_turned(few_t - shift, turn.T))  # the truth moved back: as far from the prediction as it moved
     return float(forth.mean() + back.mean()) / (2 * diagonal)
 
 
-def geometry_readings(
-    pred: SurfaceSamples | None, true: SurfaceSamples | None, diagonal: float, rule: GeometryRule
-) -> dict[str, Reading]:
+def geometry_readings(pred: Side | None, true: Side | None, diagonal: float, rule: GeometryRule) -> dict[str, Reading]:
     """Readings of `geometry_metrics`, without values per view.
 
     Args:
@@ -133,6 +156,7 @@ def geometry_readings(
     if pred is None or true is None:
         status: Status = "unsupported" if true is None else "no-surface"
         return {spec.id: Reading(None, (), spec.version, status) for spec in specs.values()}
+    pred, true = _indexed("pred", pred), _indexed("true", true)
     pairs = neighbours(pred, true, diagonal)
     values = {
         "chamfer": chamfer(pairs),
@@ -161,41 +185,58 @@ def _checked(name: str, samples: SurfaceSamples) -> SurfaceSamples:
     return samples
 
 
-@dataclass(frozen=True)
-class _Indexed:
-    """Samples along a Morton curve, and the tree of their points."""
-
-    samples: SurfaceSamples
-    tree: cKDTree
-
-
-_RECENT: deque[tuple[SurfaceSamples, _Indexed]] = deque(maxlen=_SIDES)
-
-
-def _indexed(name: str, samples: SurfaceSamples) -> _Indexed:
-    """Made once for the same object while it is among the last few: the truth serves every result of its scene."""
-    for place, (seen, kept) in enumerate(_RECENT):
-        if seen is samples:
-            del _RECENT[place]
-            _RECENT.append((seen, kept))
-            return kept
-    ordered = _sorted(_checked(name, samples))
-    made = _Indexed(ordered, cKDTree(ordered.points, leafsize=_LEAF))
-    _RECENT.append((samples, made))
-    return made
-
-
 def _sorted(samples: SurfaceSamples) -> SurfaceSamples:
     """The samples along a Morton curve: results do not depend on their order, and look-ups find near memory warm."""
     points = samples.points
     extent = float(np.ptp(points, axis=0).max())
     cells = ((points - points.min(axis=0)) * ((1 << _ORDER_BITS) - 1) / (extent or 1.0)).astype(np.int64)
-    code = np.zeros(len(points), dtype=np.int64)
-    for bit in range(_ORDER_BITS):
-        for axis in range(3):
-            code |= ((cells[:, axis] >> bit) & 1) << (3 * bit + axis)
-    order = np.lexsort((*points.T, code))
-    return SurfaceSamples(points[order], samples.normals[order])
+    codes = nearest.interleave(cells)
+    order = np.argsort(codes)
+    if not nearest.settle(order, codes, points):  # many points in few cells
+        order = np.lexsort((*points.T, codes))
+    return SurfaceSamples(np.ascontiguousarray(points[order]), samples.normals[order])
+
+
+def _indexed(name: str, side: Side) -> IndexedSurface:
+    return side if isinstance(side, IndexedSurface) else index(side, name)
+
+
+def _every(surface: IndexedSurface, count: int) -> Float[np.ndarray, "Q 3"]:
+    """Every k-th point, k so that about as many are left."""
+    points = surface.samples.points
+    return points[:: -(-len(points) // count)].astype(np.float64)
+
+
+def _registration(
+    points: Float[np.ndarray, "Q 3"], true: IndexedSurface, iterations: int
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """Rotation and shift that ICP finds; it ends where the mean square of the distances no longer falls."""
+    turn, shift, before = np.eye(3), np.zeros(3), np.inf
+    matched = None
+    for _ in range(iterations):
+        _, matched = true.nearest(_turned(points, turn) + shift, matched)
+        targets = true.samples.points[matched].astype(np.float64)
+        turn, shift = _rigid(points, targets)
+        error = float(np.square(_turned(points, turn) + shift - targets).sum(axis=1).mean())
+        if not error < before:
+            break
+        before = error
+    return turn, shift
+
+
+def _rigid(
+    points: Float[np.ndarray, "Q 3"], targets: Float[np.ndarray, "Q 3"]
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """Rotation, no reflection, and shift of least squares (Kabsch 1976)."""
+    centre, goal = points.mean(axis=0), targets.mean(axis=0)
+    u, _, v = np.linalg.svd(np.einsum("qi,qj->ij", targets - goal, points - centre))
+    turn = (u * [1.0, 1.0, np.linalg.det(u) * np.linalg.det(v)]) @ v
+    return turn, goal - turn @ centre
+
+
+def _turned(points: Float[np.ndarray, "Q 3"], turn: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "Q 3"]:
+    """Not by BLAS, whose sums may depend on the number of threads."""
+    return np.einsum("qj,ij->qi", points, turn)
 
 
 def _cosines(a: Float[np.ndarray, "P 3"], b: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P"]:

@@ -1,4 +1,4 @@
-"""Image metrics: pure functions of float32 images in [0, 1], one value per view, computed in float64 but for FLIP.
+"""Image metrics: pure functions of float32 images in [0, 1], one value per view, in float64 but for FLIP's filters.
 
 Every function refuses a wrong shape, dtype or range with `ShapeError` and NaN or infinity with `NonFiniteError`;
 the message names the argument. What the suite promises about each number is in `evalsuite.metrics.spec`.
@@ -9,8 +9,7 @@ that stay below `BAND_BYTES`; sums over bands are exact to rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from evalsuite.core.errors import NonFiniteError, ShapeError
-from evalsuite.metrics.kernels.flip import Filters, error_map, filters
+from evalsuite.metrics.kernels import flip as flip_kernels
 
 PSNR_CAP_DB = 100.0
 """Value of identical images, and the largest any pair gets."""
@@ -35,8 +34,9 @@ _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 _SLACK = 1e-5
 
-_FLIP_REACH = 10
-"""Rows around a pixel that FLIP looks at: 3 sigma of its widest filter (blue-yellow contrast) at this resolution."""
+_FLIP_FILTERS = flip_kernels.filters(PIXELS_PER_DEGREE)
+_FLIP_REACH = flip_kernels.reach(PIXELS_PER_DEGREE)
+"""Rows around a pixel that FLIP looks at."""
 
 # bytes of intermediate values per pixel, measured on 1600 x 200 px
 _PSNR_BYTES, _SSIM_BYTES, _FLIP_BYTES = 72, 350, 130
@@ -130,17 +130,32 @@ def ssim(pred: Float[Tensor, "V H W 3"], true: Float[Tensor, "V H W 3"]) -> Floa
     return total / ((height - _WINDOW + 1) * (width - _WINDOW + 1) * 3)
 
 
-def flip(pred: Float[Tensor, "V H W 3"], true: Float[Tensor, "V H W 3"]) -> Float[Tensor, "V"]:
+def flip(
+    pred: Float[Tensor, "V H W 3"],
+    true: Float[Tensor, "V H W 3"],
+    known: Sequence[Float[np.ndarray, "5 H W"]] | None = None,
+) -> Float[Tensor, "V"]:
     """Perceived difference of two sRGB images flipped between, in [0, 1] (Andersson et al. 2020): mean over pixels.
 
-    At `PIXELS_PER_DEGREE`, in float32, on the host (see `evalsuite.metrics.kernels.flip`).
+    At `PIXELS_PER_DEGREE`, on the host (`evalsuite.metrics.kernels.flip`).
+
+    Args:
+        known: `flip_appearance` of every true view, if it has been made before.
 
     Raises:
         ShapeError, NonFiniteError: see the module.
     """
     require_pair(pred, true)
-    values = [_mean_flip(p.cpu().numpy(), t.cpu().numpy()) for p, t in zip(pred, true, strict=True)]
+    values = [
+        _mean_flip(pred[view].cpu().numpy(), true[view].cpu().numpy(), known[view] if known else None)
+        for view in range(len(true))
+    ]
     return torch.tensor(values, dtype=torch.float64, device=true.device)
+
+
+def flip_appearance(image: Float[Tensor, "H W 3"]) -> Float[np.ndarray, "5 H W"]:
+    """All that `flip` compares of one image, for a truth that many images are compared with: 20 bytes per pixel."""
+    return flip_kernels.appearance(np.ascontiguousarray(image.cpu().numpy()), *_FLIP_FILTERS)
 
 
 def alpha_iou(pred_alpha: Float[Tensor, "V H W"], true_alpha: Float[Tensor, "V H W"]) -> Float[Tensor, "V"]:
@@ -199,18 +214,18 @@ def _weighted(planes: Float[Tensor, "K V H W"], axis: int, stride: int) -> Float
     return out
 
 
-def _mean_flip(pred: np.ndarray, true: np.ndarray) -> float:
+def _mean_flip(pred: np.ndarray, true: np.ndarray, known: np.ndarray | None) -> float:
     """Mean of FLIP's error map, band by band; each band sees as many rows around it as the filters reach."""
     height, width, _ = true.shape
-    total = 0.0
+    sums: list[float] = []
     for rows in _bands(height, width * _FLIP_BYTES, halo=2 * _FLIP_REACH):
         start = max(0, rows.start - _FLIP_REACH)
         seen = slice(start, min(height, rows.stop + _FLIP_REACH))
-        field = error_map(np.ascontiguousarray(pred[seen]), np.ascontiguousarray(true[seen]), *_flip_filters())
-        total += float(field[rows.start - start : rows.stop - start].sum(dtype=np.float64))
-    return total / (height * width)
-
-
-@lru_cache(maxsize=1)
-def _flip_filters() -> Filters:
-    return filters(PIXELS_PER_DEGREE)
+        sides = (
+            flip_kernels.appearance(np.ascontiguousarray(pred[seen]), *_FLIP_FILTERS),
+            flip_kernels.appearance(np.ascontiguousarray(true[seen]), *_FLIP_FILTERS)
+            if known is None
+            else np.ascontiguousarray(known[:, seen]),
+        )
+        sums += flip_kernels.row_errors(*sides, rows.start - start, rows.stop - rows.start).tolist()
+    return math.fsum(sums) / (height * width)

@@ -78,8 +78,8 @@ _SPECS = (
         "lower",
         1,
         0.002,
-        "LDR-FLIP (Andersson et al. 2020) of sRGB over the background, as the authors' flip-evaluator, at 67.02 pixels "
-        "per degree (3840 px on 0.7 m, seen from 0.7 m); mean over pixels, then over views",
+        "LDR-FLIP (Andersson et al. 2020) of sRGB over the background, as the authors' flip-evaluator 1.7 has it, at "
+        "67.02 pixels per degree (3840 px on 0.7 m, seen from 0.7 m); mean over pixels, then over views",
     ),
     MetricSpec(
         "lpips-alex",

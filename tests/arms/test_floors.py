@@ -15,6 +15,7 @@ from evalsuite.core.errors import UnsupportedError
 from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG, Protocol, Rig
 from evalsuite.core.types import Cameras, Renderable, Scene, Views
 from evalsuite.metrics.evaluate import evaluate
+from evalsuite.metrics.heldout import HeldOut
 from evalsuite.scenes.procedural import KINDS, procedural_mesh
 from evalsuite.scenes.rig import object_scene, orbit_cameras
 
@@ -181,7 +182,7 @@ def test_psnr_of_mean_colour_is_the_variance() -> None:
     expected = [
         -10 * math.log10(float((view.double() - rgb.double().mean(dim=(0, 1, 2))).square().mean())) for view in rgb
     ]
-    readings, images = evaluate(floor, Views(rgb, None, cameras), WHITE, eight_bit=False)
+    readings, images = evaluate(floor, HeldOut(Views(rgb, None, cameras), WHITE, eight_bit=False))
     assert readings["psnr"].per_view == pytest.approx(expected, abs=1e-4)
     assert (images == images[0, 0, 0]).all()
 
@@ -192,7 +193,7 @@ def test_mean_colour_has_no_shape(truck: Scene) -> None:
     assert render.rgb.shape == (*render.alpha.shape, 3)
     assert not render.alpha.any()
     assert not render.depth.any()
-    assert evaluate(floor, truck.heldout, truck.background, eight_bit=True)[0]["alpha-iou"].value == 0
+    assert evaluate(floor, HeldOut(truck.heldout, truck.background, eight_bit=True))[0]["alpha-iou"].value == 0
 
 
 def test_the_hull_beats_one_colour(truck: Scene) -> None:
@@ -200,7 +201,7 @@ def test_the_hull_beats_one_colour(truck: Scene) -> None:
         MeanColour.of(truck.inputs, truck.background),
         VisualHull.of(truck.inputs, truck.background, truck.centre, truck.radius),
     ]
-    flat, hull = (evaluate(floor, truck.heldout, truck.background, eight_bit=True)[0] for floor in floors)
+    flat, hull = (evaluate(floor, HeldOut(truck.heldout, truck.background, eight_bit=True))[0] for floor in floors)
     for metric, margin in (("psnr", 2.0), ("psnr-fg", 2.0), ("alpha-iou", 0.5)):
         low, high = flat[metric].value, hull[metric].value
         assert low is not None

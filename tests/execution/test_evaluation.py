@@ -14,6 +14,7 @@ from evalsuite.core.protocol import GeometryRule, Protocol, Rig
 from evalsuite.core.types import Gaussians, Scene
 from evalsuite.execution import evaluation
 from evalsuite.execution.evaluation import KEPT, Evaluation, measured
+from evalsuite.execution.truth import truth_of
 from evalsuite.scenes.procedural import procedural_mesh
 from evalsuite.scenes.rig import object_scene
 from evalsuite.splats.field import GaussianField
@@ -64,16 +65,16 @@ def same(a: Evaluation, b: Evaluation) -> bool:
 
 
 def test_equal_gaussians_are_measured_once(scene: Scene, calls: list[Any]) -> None:
-    first, again = (measured(GaussianField(ball()), scene, TINY, HASH) for _ in range(2))
+    first, again = (measured(GaussianField(ball()), scene, truth_of(scene, TINY), TINY, HASH) for _ in range(2))
     assert again is first
     assert len(calls) == 1
     assert {"evaluate", "render"} == set(first.seconds)
 
 
 def test_what_was_kept_is_what_would_be_measured(scene: Scene, calls: list[Any]) -> None:
-    kept = measured(GaussianField(ball()), scene, TINY, HASH)
+    kept = measured(GaussianField(ball()), scene, truth_of(scene, TINY), TINY, HASH)
     evaluation._KEPT.clear()
-    assert same(measured(GaussianField(ball()), scene, TINY, HASH), kept)
+    assert same(measured(GaussianField(ball()), scene, truth_of(scene, TINY), TINY, HASH), kept)
     assert len(calls) == 2
 
 
@@ -81,28 +82,29 @@ def test_a_bit_more_is_another_result(scene: Scene, calls: list[Any]) -> None:
     for field in ("means", "quats", "scales", "opacities", "sh"):
         moved = ball()
         getattr(moved, field).view(-1)[-1] += 1e-6
-        measured(GaussianField(moved), scene, TINY, HASH)
-    measured(GaussianField(ball()), scene, TINY, HASH)
+        measured(GaussianField(moved), scene, truth_of(scene, TINY), TINY, HASH)
+    measured(GaussianField(ball()), scene, truth_of(scene, TINY), TINY, HASH)
     assert len(calls) == 6
 
 
 def test_another_scene_and_another_protocol_are_measured_anew(scene: Scene, calls: list[Any]) -> None:
-    measured(GaussianField(ball()), scene, TINY, HASH)
-    measured(GaussianField(ball()), scene, TINY, HASH[::-1])
-    measured(GaussianField(ball()), scene, replace(TINY, eight_bit=False), HASH)
+    measured(GaussianField(ball()), scene, truth_of(scene, TINY), TINY, HASH)
+    measured(GaussianField(ball()), scene, truth_of(scene, TINY), TINY, HASH[::-1])
+    other = replace(TINY, eight_bit=False)
+    measured(GaussianField(ball()), scene, truth_of(scene, other), other, HASH)
     assert len(calls) == 3
 
 
 def test_only_the_last_few_are_kept(scene: Scene, calls: list[Any]) -> None:
     for step in range(KEPT + 1):
-        measured(GaussianField(ball(0.2 + 0.01 * step)), scene, TINY, HASH)
+        measured(GaussianField(ball(0.2 + 0.01 * step)), scene, truth_of(scene, TINY), TINY, HASH)
     assert len(evaluation._KEPT) == KEPT
-    measured(GaussianField(ball(0.2)), scene, TINY, HASH)
+    measured(GaussianField(ball(0.2)), scene, truth_of(scene, TINY), TINY, HASH)
     assert len(calls) == KEPT + 2
 
 
 def test_other_results_have_no_bytes_to_be_known_by(scene: Scene, calls: list[Any]) -> None:
     floor = MeanColour.of(scene.inputs, scene.background)
     for _ in range(2):
-        measured(floor, scene, TINY, HASH)
+        measured(floor, scene, truth_of(scene, TINY), TINY, HASH)
     assert len(calls) == 2

@@ -12,11 +12,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import UInt8
 from torch import Tensor
 
 from evalsuite.core.errors import NonFiniteError, ShapeError, WrongHashError
-from evalsuite.core.types import Cameras, Render, Views
+from evalsuite.core.types import Cameras, Render, Renderable, Views
+from evalsuite.metrics import heldout as heldout_module
 from evalsuite.metrics.evaluate import evaluate
+from evalsuite.metrics.heldout import HeldOut
 from evalsuite.metrics.image import flip, psnr, ssim
 from evalsuite.metrics.perceptual import ALEX, BACKBONES, VGG, Backbone, lpips_distance
 from evalsuite.metrics.spec import IMAGE_METRICS, METRICS
@@ -46,6 +49,12 @@ class Shown:
         return Render(self.rgb[which], self.alpha[which], torch.zeros_like(self.alpha[which]))
 
 
+def measured(
+    result: Renderable, views: Views, eight_bit: bool = True, backbones: Mapping[str, Backbone] = BACKBONES
+) -> tuple[dict[str, Reading], UInt8[np.ndarray, "V H W 3"]]:
+    return evaluate(result, HeldOut(views, BACKGROUND, eight_bit), backbones)
+
+
 @pytest.fixture
 def truth() -> Views:
     azimuth = torch.arange(VIEWS) * 70.0
@@ -72,9 +81,7 @@ def noisy(truth: Views, seed: int = 1) -> Shown:
 
 def test_a_perfect_result(truth: Views) -> None:
     assert truth.alpha is not None
-    readings, images = evaluate(
-        Shown(truth.cameras, truth.over(BACKGROUND), truth.alpha), truth, BACKGROUND, eight_bit=True
-    )
+    readings, images = measured(Shown(truth.cameras, truth.over(BACKGROUND), truth.alpha), truth)
     assert {name: reading.value for name, reading in readings.items()} == {
         "psnr": 100.0,
         "psnr-fg": 100.0,
@@ -94,7 +101,7 @@ def test_values_are_those_of_clamped_and_rounded_images(truth: Views, eight_bit:
     pred, true = result.rgb.clamp(0, 1), truth.over(BACKGROUND)
     if eight_bit:
         pred, true = ((image * 255).round() / 255 for image in (pred, true))
-    readings, images = evaluate(result, truth, BACKGROUND, eight_bit)
+    readings, images = measured(result, truth, eight_bit)
     assert readings["psnr"].per_view == pytest.approx(psnr(pred, true).tolist(), abs=1e-9)
     assert readings["ssim"].per_view == pytest.approx(ssim(pred, true).tolist(), abs=1e-9)
     assert readings["flip-67"].per_view == pytest.approx(flip(pred, true).tolist(), abs=1e-9)
@@ -105,19 +112,19 @@ def test_values_are_those_of_clamped_and_rounded_images(truth: Views, eight_bit:
 def test_eight_bits_hide_what_a_file_would_hide(truth: Views) -> None:
     grid = Views((truth.rgb * 255).round() / 255, torch.ones(truth.rgb.shape[:3]), truth.cameras)
     nearly = Shown(truth.cameras, grid.rgb + 0.4 / 255, torch.ones(truth.rgb.shape[:3]))
-    assert evaluate(nearly, grid, BACKGROUND, eight_bit=True)[0]["psnr"].value == 100
-    whole = evaluate(nearly, grid, BACKGROUND, eight_bit=False)[0]["psnr"].value
+    assert measured(nearly, grid)[0]["psnr"].value == 100
+    whole = measured(nearly, grid, eight_bit=False)[0]["psnr"].value
     assert whole == pytest.approx(-20 * math.log10(0.4 / 255), abs=0.1)
 
 
 def test_views_are_rendered_one_at_a_time(truth: Views) -> None:
     result = noisy(truth)
-    evaluate(result, truth, BACKGROUND, eight_bit=True)
+    measured(result, truth)
     assert result.asked == [1] * VIEWS
 
 
 def test_every_metric_is_read_with_its_version(truth: Views) -> None:
-    readings, _ = evaluate(noisy(truth), truth, BACKGROUND, eight_bit=True)
+    readings, _ = measured(noisy(truth), truth)
     assert set(readings) == set(IMAGE_METRICS)
     for name, reading in readings.items():
         assert reading.version == METRICS[name].version
@@ -127,7 +134,7 @@ def test_every_metric_is_read_with_its_version(truth: Views) -> None:
 
 
 def test_photographs_have_no_foreground(truth: Views) -> None:
-    readings, _ = evaluate(noisy(truth), replace(truth, alpha=None), BACKGROUND, eight_bit=True)
+    readings, _ = measured(noisy(truth), replace(truth, alpha=None))
     for name in ("psnr-fg", "alpha-iou"):
         assert readings[name] == Reading(None, (), METRICS[name].version, "unsupported", readings[name].reason)
         assert readings[name].reason.startswith("photographs have no true alpha")
@@ -137,7 +144,7 @@ def test_photographs_have_no_foreground(truth: Views) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_without_weights_lpips_is_missing_and_the_rest_goes_on(truth: Views, name: str) -> None:
     large = enlarged(truth)
-    reading = evaluate(noisy(large), large, BACKGROUND, eight_bit=True)[0][name]
+    reading = measured(noisy(large), large)[0][name]
     assert (reading.value, reading.per_view, reading.status) == (None, (), "missing-data")
     assert reading.reason.endswith("run `evalsuite fetch lpips`")
 
@@ -146,7 +153,7 @@ def test_lpips_is_measured_on_what_an_image_file_would_hold(truth: Views, nets: 
     large = enlarged(truth)
     result = noisy(large)
     backbones = {name: nets[backbone.net] for name, backbone in BACKBONES.items()}
-    readings, _ = evaluate(result, large, BACKGROUND, eight_bit=True, backbones=backbones)
+    readings, _ = measured(result, large, backbones=backbones)
     pred, true = ((image * 255).round() / 255 for image in (result.rgb.clamp(0, 1), large.over(BACKGROUND)))
     for name, backbone in backbones.items():
         assert readings[name].status == "ok"
@@ -157,7 +164,7 @@ def test_lpips_is_measured_on_what_an_image_file_would_hold(truth: Views, nets: 
 
 def test_views_too_small_for_a_backbone_are_unsupported(truth: Views, nets: Mapping[str, Backbone]) -> None:
     backbones = {"lpips-alex": nets["alex"], "lpips-vgg": nets["vgg"]}
-    readings, _ = evaluate(noisy(truth), truth, BACKGROUND, eight_bit=True, backbones=backbones)
+    readings, _ = measured(noisy(truth), truth, backbones=backbones)
     assert readings["lpips-alex"].status == "unsupported"
     assert "16 x 16 px, expected at least 31 px" in readings["lpips-alex"].reason
     assert readings["lpips-vgg"].status == "ok"
@@ -168,7 +175,7 @@ def test_views_too_small_for_a_backbone_are_unsupported(truth: Views, nets: Mapp
 def test_look_alike_weights_are_an_error(truth: Views, backbone: Backbone) -> None:
     large = enlarged(truth)
     with pytest.raises(WrongHashError, match=backbone.file):
-        evaluate(noisy(large), large, BACKGROUND, eight_bit=True, backbones={f"lpips-{backbone.net}": backbone})
+        measured(noisy(large), large, backbones={f"lpips-{backbone.net}": backbone})
 
 
 def test_views_without_foreground_are_left_out(truth: Views) -> None:
@@ -176,12 +183,12 @@ def test_views_without_foreground_are_left_out(truth: Views) -> None:
     alpha = truth.alpha.clone()
     alpha[1] = 0.5
     result = noisy(truth)
-    whole = evaluate(result, truth, BACKGROUND, eight_bit=True)[0]["psnr-fg"]
-    some = evaluate(result, replace(truth, alpha=alpha), BACKGROUND, eight_bit=True)[0]
+    whole = measured(result, truth)[0]["psnr-fg"]
+    some = measured(result, replace(truth, alpha=alpha))[0]
     assert some["psnr-fg"].per_view == tuple(whole.per_view[k] for k in (0, 2, 3))
     assert some["psnr-fg"].value == pytest.approx(sum(some["psnr-fg"].per_view) / 3)
     assert len(some["psnr"].per_view) == VIEWS
-    none = evaluate(result, replace(truth, alpha=alpha * 0), BACKGROUND, eight_bit=True)[0]
+    none = measured(result, replace(truth, alpha=alpha * 0))[0]
     assert (none["psnr-fg"].value, none["psnr-fg"].status) == (None, "unsupported")
     assert none["psnr-fg"].reason.startswith("no held-out view shows the object")
     assert none["alpha-iou"].status == "ok"
@@ -195,8 +202,8 @@ def test_order_of_the_views_moves_no_mean(order: list[int]) -> None:
     views = Views(
         torch.rand(VIEWS, SIZE, SIZE, 3, generator=draw), torch.rand(VIEWS, SIZE, SIZE, generator=draw), cameras
     )
-    straight, images = evaluate(noisy(views), views, BACKGROUND, eight_bit=True)
-    shuffled, moved = evaluate(noisy(views), views[order], BACKGROUND, eight_bit=True)
+    straight, images = measured(noisy(views), views)
+    shuffled, moved = measured(noisy(views), views[order])
     for name in set(straight) - set(BACKBONES):
         assert shuffled[name].value == straight[name].value
         assert shuffled[name].per_view == tuple(straight[name].per_view[k] for k in order)
@@ -206,7 +213,7 @@ def test_order_of_the_views_moves_no_mean(order: list[int]) -> None:
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_constant_and_empty_renders_are_legal(truth: Views, level: float) -> None:
     flat = Shown(truth.cameras, torch.full_like(truth.rgb, level), torch.zeros(VIEWS, SIZE, SIZE))
-    readings, images = evaluate(flat, truth, BACKGROUND, eight_bit=True)
+    readings, images = measured(flat, truth)
     assert all(reading.status == "ok" for name, reading in readings.items() if name not in BACKBONES)
     assert readings["alpha-iou"].value == 0
     assert (images == int(level * 255)).all()
@@ -218,15 +225,15 @@ def test_a_diverged_render_is_an_error(truth: Views, plane: str, bad: float) -> 
     result = noisy(truth)
     getattr(result, plane)[2].view(-1)[7] = bad
     with pytest.raises(NonFiniteError, match=f"^{plane} rendered for held-out view 2 holds 1 NaN") as caught:
-        evaluate(result, truth, BACKGROUND, eight_bit=True)
+        measured(result, truth)
     assert caught.value.status == "nonfinite"
 
 
 def test_a_result_may_carry_gradients_and_double_precision(truth: Views) -> None:
     result = noisy(truth)
-    same = evaluate(result, truth, BACKGROUND, eight_bit=True)[0]
+    same = measured(result, truth)[0]
     result.rgb = result.rgb.double().requires_grad_()
-    assert evaluate(result, truth, BACKGROUND, eight_bit=True)[0] == same
+    assert measured(result, truth)[0] == same
 
 
 def test_a_render_of_another_size_is_refused(truth: Views, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,20 +242,41 @@ def test_a_render_of_another_size_is_refused(truth: Views, monkeypatch: pytest.M
     small = noisy(truth)
     small.rgb = small.rgb[:, 1:]
     with pytest.raises(ShapeError, match=r"^pred has shape"):
-        evaluate(small, truth, BACKGROUND, eight_bit=True)
+        measured(small, truth)
 
 
 def test_truth_in_bytes_is_refused(truth: Views) -> None:
     with pytest.raises(ShapeError, match=r"^truth\.rgb ranges over"):
-        evaluate(noisy(truth), replace(truth, rgb=truth.rgb * 255), BACKGROUND, eight_bit=True)
+        measured(noisy(truth), replace(truth, rgb=truth.rgb * 255))
 
 
 def test_truth_without_views_is_refused(truth: Views) -> None:
     with pytest.raises(ShapeError, match=r"^truth holds 0 views"):
-        evaluate(noisy(truth), truth[:0], BACKGROUND, eight_bit=True)
+        measured(noisy(truth), truth[:0])
 
 
 def test_readings_survive_a_record(truth: Views) -> None:
-    readings, _ = evaluate(noisy(truth), replace(truth, alpha=None), BACKGROUND, eight_bit=True)
+    readings, _ = measured(noisy(truth), replace(truth, alpha=None))
     record = Record("x/a", "x", "thin", "a", None, 0, 0, "smoke", "p", "0" * 12, metrics=readings)
     assert loads(record.dumps(), "memory").metrics == readings
+
+
+def test_a_truth_made_once_or_for_every_result_gives_the_same(truth: Views, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results one after the other leave nothing behind in the truth; views too large to keep are made anew."""
+    made: list[int] = []
+    prepare = HeldOut._prepared
+
+    def watched(self: HeldOut, number: int) -> heldout_module.TrueView:
+        made.append(number)
+        return prepare(self, number)
+
+    monkeypatch.setattr(HeldOut, "_prepared", watched)
+    expected = [measured(noisy(truth, seed), truth)[0] for seed in (1, 2)]
+    made.clear()
+    kept = HeldOut(truth, BACKGROUND, True)
+    assert [evaluate(noisy(truth, seed), kept)[0] for seed in (1, 2)] == expected
+    assert made == list(range(VIEWS))
+    monkeypatch.setattr(heldout_module, "KEPT_BYTES", 32 * VIEWS * SIZE * SIZE - 1)
+    large = HeldOut(truth, BACKGROUND, True)
+    assert [evaluate(noisy(truth, seed), large)[0] for seed in (1, 2)] == expected
+    assert made == list(range(VIEWS)) * 3

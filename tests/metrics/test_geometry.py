@@ -13,16 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import dblquad
 from scipy.spatial.transform import Rotation
+from trimesh.registration import icp
+from trimesh.transformations import transform_points
 
 from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.protocol import GeometryRule
 from evalsuite.core.types import SurfaceSamples
-from evalsuite.metrics import geometry
 from evalsuite.metrics.geometry import (
     aligned_chamfer,
     chamfer,
     f_score,
     geometry_readings,
+    index,
     neighbours,
     normal_consistency,
 )
@@ -317,18 +319,31 @@ def test_a_threshold_must_be_above_zero() -> None:
         f_score(neighbours(cloud(0), cloud(1), 1.0), 0.0)
 
 
-def test_the_truth_is_indexed_once_for_all_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    built = []
-    tree = geometry.cKDTree
+def test_a_truth_indexed_before_gives_the_same_readings() -> None:
+    pred, true = drawn(ring(0.22), 0, 3000), drawn(ring(0.2), 1, 3000)
+    rule = GeometryRule(samples=3000, icp_samples=500)
+    assert geometry_readings(pred, index(true), 1.4, rule) == geometry_readings(pred, true, 1.4, rule)
 
-    def counted(points: np.ndarray, **options: int) -> object:
-        built.append(len(points))
-        return tree(points, **options)
 
-    monkeypatch.setattr(geometry, "cKDTree", counted)
-    true, rule = cloud(1, 71), GeometryRule(samples=60, icp_samples=60)
-    readings = [geometry_readings(cloud(seed, 60), true, 1.0, rule) for seed in range(3)]
-    assert built.count(71) == 1
-    assert built.count(60) == 6, "each result once where it is and once where ICP moves it"
-    geometry._RECENT.clear()
-    assert geometry_readings(cloud(2, 60), cloud(1, 71), 1.0, rule) == readings[2], "kept or not, the same numbers"
+def test_many_points_in_few_cells_are_sorted_too() -> None:
+    """One far point makes the cells of the curve wide: nearly all others share one."""
+    one, two = cloud(1, 300), cloud(2, 300)
+    crowded = replace(one, points=np.concatenate([one.points[:-1], [[5e3, 0, 0]]]).astype(np.float32))
+    order = np.random.default_rng(0).permutation(300)
+    shuffled = SurfaceSamples(crowded.points[order], crowded.normals[order])
+    for metric in _metrics(0.1):
+        assert metric(neighbours(shuffled, two, 1.0)) == metric(neighbours(crowded, two, 1.0))
+
+
+def test_alignment_is_that_of_trimesh() -> None:
+    truth, other = drawn(cube(0.4), 0, 4000), drawn(cube(0.4), 1, 4000)
+    turn = Rotation.from_euler("y", 4, degrees=True).as_matrix()
+    moved = replace(other, points=(other.points @ turn.T + [0.02, -0.01, 0.015]).astype(np.float32))
+    rule = GeometryRule(samples=4000, icp_samples=4000, icp_iterations=7)
+    motion, _, _ = icp(
+        moved.points.astype(np.float64), truth.points.astype(np.float64), threshold=0.0, max_iterations=7,
+        scale=False, reflection=False,
+    )  # fmt: skip
+    aligned = replace(moved, points=transform_points(moved.points, motion).astype(np.float32))
+    expected = chamfer(neighbours(aligned, truth, 1.0))
+    assert aligned_chamfer(moved, truth, 1.0, rule) == pytest.approx(expected, rel=1e-5)

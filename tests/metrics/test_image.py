@@ -21,7 +21,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from evalsuite.core.errors import NonFiniteError, ShapeError
 from evalsuite.core.protocol import PROTOCOLS, Protocol
 from evalsuite.metrics import image as image_module
-from evalsuite.metrics.image import PSNR_CAP_DB, alpha_iou, flip, psnr, psnr_fg, ssim
+from evalsuite.metrics.image import PSNR_CAP_DB, alpha_iou, flip, flip_appearance, psnr, psnr_fg, ssim
 from evalsuite.metrics.spec import METRICS, MetricSpec
 
 PairMetric = Callable[[Tensor, Tensor], Tensor]
@@ -121,6 +121,14 @@ def test_flip_against_its_package() -> None:
         assert ours == pytest.approx(mean, abs=1e-6)
         assert ours == pytest.approx(float(field.mean()), abs=1e-6)
         assert used["ppd"] == pytest.approx(image_module.PIXELS_PER_DEGREE, abs=1e-4)
+
+
+def test_what_flip_knows_of_a_truth_may_be_made_before() -> None:
+    true = smooth(3, height=61, width=47)
+    pred = (true + 0.3 * (draw(9, *true.shape) - 0.5)).clamp(0, 1)
+    known = [flip_appearance(view) for view in true]
+    assert torch.equal(flip(pred, true, known), flip(pred, true))
+    assert not torch.equal(flip(pred, true, known[::-1]), flip(pred, true)), "it is what is read"
 
 
 def test_iou_against_torchmetrics() -> None:
@@ -306,6 +314,13 @@ def test_bands_change_no_value(metric: PairMetric, most: int, monkeypatch: pytes
     monkeypatch.setattr(image_module, "BAND_BYTES", most)
     assert len(list(image_module._bands(61, 2 * 47 * 350, 10))) > 2
     torch.testing.assert_close(metric(pred, true, *more), whole, rtol=0, atol=1e-12)
+
+
+def test_bands_of_a_truth_known_before_change_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    pred, true = draw(0, 2, 61, 47, 3), smooth(1, 2, 61, 47)
+    whole, known = flip(pred, true), [flip_appearance(view) for view in true]
+    monkeypatch.setattr(image_module, "BAND_BYTES", 150_000)
+    torch.testing.assert_close(flip(pred, true, known), whole, rtol=0, atol=1e-12)
 
 
 def test_memory_stays_below_the_budget() -> None:

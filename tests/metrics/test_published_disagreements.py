@@ -24,6 +24,7 @@ from evalsuite.core.errors import ShapeError
 from evalsuite.core.protocol import PROTOCOLS, Rig
 from evalsuite.core.types import Cameras, Render, Views
 from evalsuite.metrics.evaluate import evaluate
+from evalsuite.metrics.heldout import HeldOut
 from evalsuite.metrics.image import flip, psnr, psnr_fg, ssim
 from evalsuite.records.schema import Reading
 from evalsuite.scenes.rig import orbit_cameras
@@ -67,7 +68,7 @@ def measured(pred: Tensor, true: Tensor, alpha: Tensor | None = None, eight_bit:
     views, size = true.shape[0], true.shape[1]
     cameras = orbit_cameras(torch.arange(views) * 9.0, torch.zeros(views), radius=1.5, fov_y_deg=49.1, resolution=size)
     alpha = torch.ones(true.shape[:3]) if alpha is None else alpha
-    return evaluate(Shown(pred, alpha, cameras), Views(true, alpha, cameras), WHITE, eight_bit)[0]
+    return evaluate(Shown(pred, alpha, cameras), HeldOut(Views(true, alpha, cameras), WHITE, eight_bit))[0]
 
 
 def at_decibels(true: Tensor, levels: Sequence[float]) -> Tensor:

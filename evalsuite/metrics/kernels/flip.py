@@ -1,215 +1,223 @@
-"""LDR-FLIP's error map (Andersson et al. 2020, "FLIP: A Difference Evaluator for Alternating Images", with errata).
+"""LDR-FLIP (Andersson et al. 2020, "FLIP: A Difference Evaluator for Alternating Images"), one image at a time.
 
-Both images go to the opponent space Y Cx Cz; each channel is blurred as the eye's contrast sensitivity has it at the
-given pixels per degree; colours are compared in Hunt-adjusted L*a*b* by the HyAB distance; edges and points of the
-achromatic channel sharpen what differs there. Filters are separable sums at clamped edges. Arithmetic is float32, each
-output's sum in the order of the taps: a band of rows has the bits of the whole image.
+`appearance` is all that FLIP knows of one image: the truth's is made once. `row_errors` compares two of them. Numbers
+in brackets are the paper's sections. Filters are separable, as the authors' own implementation has them: the
+blue-yellow one is a sum of two Gaussians and so is filtered twice. Borders repeat the outermost pixels. Planes are
+float32, what is computed per pixel float64.
 """
 
-from __future__ import annotations
-
 import math
-from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
-# linear sRGB (D65) to XYZ, its inverse, and the white of the rows' sums
-_TO_XYZ = np.array(
-    [
-        [10135552 / 24577794, 8788810 / 24577794, 4435075 / 24577794],
-        [2613072 / 12288897, 8788810 / 12288897, 887015 / 12288897],
-        [1425312 / 73733382, 8788810 / 73733382, 70074185 / 73733382],
-    ]
-)
-_WHITE = _TO_XYZ.sum(axis=1)
-_TO_RELATIVE = (_TO_XYZ / _WHITE[:, None]).astype(np.float32)
-_TO_RGB = (np.linalg.inv(_TO_XYZ) * _WHITE).astype(np.float32)
+# weight and width of the contrast sensitivity's Gaussians: achromatic, red-green, blue-yellow twice [4.1]
+_SENSITIVITY = ((1.0, 0.0047), (1.0, 0.0053), (34.1, 0.04), (13.5, 0.025))
+_EDGE_DEGREES = 0.082  # width of what is seen as an edge or a point [4.2]
+_COLOUR_POWER, _FEATURE_POWER = 0.7, 0.5
+_KNEE_AT, _KNEE_VALUE = 0.4, 0.95  # share of the largest colour difference, and what it becomes [4.1.3]
 
-# contrast sensitivity of the achromatic, red-green and blue-yellow channels: sums of Gaussians (a, b)
-_SENSITIVITY = (((1.0, 0.0047),), ((1.0, 0.0053),), ((34.1, 0.04), (13.5, 0.025)))
-_FEATURE_DEGREES = 0.082
-
-_COLOUR_POWER, _KNEE, _KNEE_ERROR = np.float32(0.7), np.float32(0.4), np.float32(0.95)
-_LINEAR_BELOW, _SLOPE = np.float32((6 / 29) ** 3), np.float32(1 / (3 * (6 / 29) ** 2))
-_OFFSET = np.float32(4 / 29)
+_WHITE = (0.31271, 0.32902)  # D65
+_PRIMARIES = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))  # of sRGB (IEC 61966-2-1), x and y
 
 
-class Filters(NamedTuple):
-    """Taps of all filters at one resolution, float32, each of 2 r + 1 values.
-
-    Attributes:
-        contrast: [4, 2 r + 1] of the achromatic and red-green channels, and of both parts of the blue-yellow one.
-        smooth, edge, point: [2 r' + 1] of the features: a Gaussian, its first and its second derivative.
-        worst: colour distance of the farthest colours, green and blue.
-    """
-
-    contrast: np.ndarray
-    smooth: np.ndarray
-    edge: np.ndarray
-    point: np.ndarray
-    worst: np.float32
+def _xyz_from_linear():
+    """The matrix that sRGB's primaries and white define, rows divided by the white's XYZ: white becomes (1, 1, 1)."""
+    columns = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in (*_PRIMARIES, _WHITE)]).T
+    primaries, white = columns[:, :3], columns[:, 3]
+    return primaries * np.linalg.solve(primaries, white) / white[:, None]
 
 
-def filters(pixels_per_degree: float) -> Filters:
-    """Filters of a viewing condition."""
-    widest = max(b for channel in _SENSITIVITY for _, b in channel)
-    radius = math.ceil(3 * math.sqrt(widest / (2 * math.pi**2)) * pixels_per_degree)
-    x = np.arange(-radius, radius + 1) / pixels_per_degree
-    rows = []
-    for channel in _SENSITIVITY:
-        # the square root of the amplitude, since rows and columns both carry it; the whole sums to 1 in two dimensions
-        parts = [math.sqrt(a * math.sqrt(math.pi / b)) * np.exp(-(math.pi**2) * x**2 / b) for a, b in channel]
-        total = math.sqrt(sum(part.sum() ** 2 for part in parts))
-        rows += [part / total for part in parts]
-    sigma = 0.5 * _FEATURE_DEGREES * pixels_per_degree
-    k = np.arange(-math.ceil(3 * sigma), math.ceil(3 * sigma) + 1)
-    gauss = np.exp(-(k**2) / (2 * sigma**2))
-    edge, point = -k * gauss, (k**2 / sigma**2 - 1) * gauss
-    ends = np.zeros((1, 2, 3), np.float32)
-    ends[0, 0, 1] = ends[0, 1, 2] = 1
-    lab = _adjusted_lab(ends.transpose(2, 0, 1).copy())
-    return Filters(
-        np.stack(rows).astype(np.float32),
-        (gauss / gauss.sum()).astype(np.float32),
-        (edge / edge[edge > 0].sum()).astype(np.float32),
-        np.where(point > 0, point / point[point > 0].sum(), point / -point[point < 0].sum()).astype(np.float32),
-        np.float32(_distance(lab[:, 0, 0], lab[:, 0, 1])),
+_XYZ = _xyz_from_linear()
+_LINEAR = np.linalg.inv(_XYZ)
+
+_BYTES = np.arange(256, dtype=np.float32) / np.float32(255)
+
+
+def _linear(value):
+    """One sRGB value, linear."""
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+
+_LINEAR_BYTES = np.array([_linear(float(value)) for value in _BYTES])
+_linear = njit(cache=True)(_linear)
+
+
+def reach(pixels_per_degree):
+    """Rows and columns round a pixel that FLIP looks at: three deviations of its widest, blue-yellow filter."""
+    widest = max(width for _, width in _SENSITIVITY)
+    return math.ceil(3 * math.sqrt(widest / (2 * math.pi**2)) * pixels_per_degree)
+
+
+def filters(pixels_per_degree):
+    """Weights of the contrast filters, (4, 2 R + 1), and of Gaussian, edge and point, (3, 2 r + 1): float32."""
+    radius = reach(pixels_per_degree)
+    degrees = np.arange(-radius, radius + 1) / pixels_per_degree
+    contrast = np.array(
+        [math.sqrt(a * math.sqrt(math.pi / b)) * np.exp(-(math.pi**2) * degrees**2 / b) for a, b in _SENSITIVITY]
     )
+    sums = contrast.sum(axis=1)
+    contrast /= np.array([sums[0], sums[1], math.hypot(sums[2], sums[3]), math.hypot(sums[2], sums[3])])[:, None]
+    deviation = 0.5 * _EDGE_DEGREES * pixels_per_degree
+    pixels = np.arange(-math.ceil(3 * deviation), math.ceil(3 * deviation) + 1)
+    gauss = np.exp(-(pixels**2) / (2 * deviation**2))
+    edge, point = -pixels * gauss, (pixels**2 / deviation**2 - 1) * gauss
+    for weights in (edge, point):  # positive weights add up to 1, negative ones to -1 [4.2]
+        above, below = weights[weights > 0].sum(), -weights[weights < 0].sum()
+        weights[:] = np.where(weights > 0, weights / above, weights / below)
+    return contrast.astype(np.float32), np.stack([gauss / gauss.sum(), edge, point]).astype(np.float32)
 
 
-@njit(cache=True)
-def _opponent(rgb):
-    """Y Cx Cz planes [3, H, W] of an sRGB image [H, W, 3]."""
-    height, width, _ = rgb.shape
-    planes = np.empty((3, height, width), np.float32)
-    linear = np.empty(3, np.float32)
-    for y in range(height):
-        for x in range(width):
-            for c in range(3):
-                value = rgb[y, x, c]
-                if value <= np.float32(0.04045):
-                    linear[c] = value / np.float32(12.92)
-                else:
-                    linear[c] = ((value + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4)
-            i, j, k = _relative(linear[0], linear[1], linear[2])
-            planes[0, y, x] = np.float32(116) * j - np.float32(16)
-            planes[1, y, x] = np.float32(500) * (i - j)
-            planes[2, y, x] = np.float32(200) * (j - k)
-    return planes
-
-
-@njit(cache=True, inline="always")
-def _relative(r, g, b):
-    """X, Y, Z in units of white."""
-    return (
-        _TO_RELATIVE[0, 0] * r + _TO_RELATIVE[0, 1] * g + _TO_RELATIVE[0, 2] * b,
-        _TO_RELATIVE[1, 0] * r + _TO_RELATIVE[1, 1] * g + _TO_RELATIVE[1, 2] * b,
-        _TO_RELATIVE[2, 0] * r + _TO_RELATIVE[2, 1] * g + _TO_RELATIVE[2, 2] * b,
-    )
-
-
-@njit(cache=True)
-def _convolved(plane, across, down):
-    """Correlate rows with one filter, then columns with another of the same length; edges are repeated."""
-    height, width = plane.shape
-    radius = across.shape[0] // 2
-    rows, out = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
-    padded = np.empty(width + 2 * radius, np.float32)
-    for y in range(height):
-        padded[:radius] = plane[y, 0]
-        padded[radius : radius + width] = plane[y]
-        padded[radius + width :] = plane[y, width - 1]
-        row = rows[y]
-        for k in range(2 * radius + 1):
-            tap = across[k]
-            for x in range(width):
-                row[x] += tap * padded[x + k]
-    for y in range(height):
-        row = out[y]
-        for k in range(2 * radius + 1):
-            tap, source = down[k], rows[min(max(y + k - radius, 0), height - 1)]
-            for x in range(width):
-                row[x] += tap * source[x]
-    return out
-
-
-@njit(cache=True, inline="always")
-def _curve(t):
-    return np.float32(np.cbrt(t)) if t > _LINEAR_BELOW else _SLOPE * t + _OFFSET
-
-
-@njit(cache=True)
-def _adjusted_lab(rgb):
-    """L*a*b* of linear colours [3, H, W], chroma scaled by lightness (Hunt)."""
-    lab = np.empty_like(rgb)
-    for y in range(rgb.shape[1]):
-        for x in range(rgb.shape[2]):
-            i, j, k = _relative(rgb[0, y, x], rgb[1, y, x], rgb[2, y, x])
-            fx, fy, fz = _curve(i), _curve(j), _curve(k)
-            lightness = np.float32(116) * fy - np.float32(16)
-            hunt = np.float32(0.01) * lightness
-            lab[0, y, x] = lightness
-            lab[1, y, x] = hunt * np.float32(500) * (fx - fy)
-            lab[2, y, x] = hunt * np.float32(200) * (fy - fz)
-    return lab
-
-
-@njit(cache=True)
-def _seen(planes, contrast):
-    """What is seen of Y Cx Cz planes: blurred, brought into the gamut, in adjusted L*a*b*."""
-    lightness = _convolved(planes[0], contrast[0], contrast[0])
-    red_green = _convolved(planes[1], contrast[1], contrast[1])
-    blue_yellow = _convolved(planes[2], contrast[2], contrast[2]) + _convolved(planes[2], contrast[3], contrast[3])
-    rgb = np.empty_like(planes)
-    for y in range(planes.shape[1]):
-        for x in range(planes.shape[2]):
-            j = (lightness[y, x] + np.float32(16)) / np.float32(116)
-            i = red_green[y, x] / np.float32(500) + j
-            k = j - blue_yellow[y, x] / np.float32(200)
-            for c in range(3):
-                value = _TO_RGB[c, 0] * i + _TO_RGB[c, 1] * j + _TO_RGB[c, 2] * k
-                rgb[c, y, x] = min(max(value, np.float32(0)), np.float32(1))
-    return _adjusted_lab(rgb)
-
-
-@njit(cache=True)
-def _features(lightness, smooth, derivative):
-    """Length of the filter's response along both axes, of Y in [0, 1]."""
-    grey = (lightness + np.float32(16)) / np.float32(116)
-    along, down = _convolved(grey, derivative, smooth), _convolved(grey, smooth, derivative)
-    return np.sqrt(along * along + down * down)
-
-
-@njit(cache=True)
-def _distance(a, b):
-    """HyAB (Abasi et al. 2020) of two adjusted colours [3], compressed."""
-    chroma = np.sqrt((a[1] - b[1]) * (a[1] - b[1]) + (a[2] - b[2]) * (a[2] - b[2]))
-    return (abs(a[0] - b[0]) + chroma) ** _COLOUR_POWER
-
-
-@njit(cache=True)
-def error_map(pred, true, contrast, smooth, edge, point, worst):
-    """FLIP's error of every pixel, in [0, 1]: float32 [H, W].
+@njit(cache=True, parallel=True)
+def appearance(image, contrast, features):
+    """What FLIP compares of an image: (5, H, W) float32: L*, Hunt-adjusted a* and b*, edge and point strength.
 
     Args:
-        pred, true: [H, W, 3] sRGB in [0, 1].
-        contrast, smooth, edge, point, worst: of `filters`.
+        image: (H, W, 3) float32 sRGB in [0, 1].
+        contrast, features: of `filters`.
     """
-    planes_p, planes_t = _opponent(pred), _opponent(true)
-    seen_p, seen_t = _seen(planes_p, contrast), _seen(planes_t, contrast)
-    edges = np.abs(_features(planes_p[0], smooth, edge) - _features(planes_t[0], smooth, edge))
-    points = np.abs(_features(planes_p[0], smooth, point) - _features(planes_t[0], smooth, point))
-    height, width, _ = pred.shape
-    out = np.empty((height, width), np.float32)
-    knee = _KNEE * worst
-    for y in range(height):
+    height, width, _ = image.shape
+    rows = np.empty((height, 7, width), dtype=np.float32)
+    for y in prange(height):
+        _filter_row(image[y], contrast, features, rows[y])
+    seen = np.empty((5, height, width), dtype=np.float32)
+    for y in prange(height):
+        sums = np.zeros((8, width), dtype=np.float32)
+        _filter_columns(rows, y, contrast, features, sums)
+        lightness, a, b = _hunt_lab(sums[0, 0], sums[1, 0], sums[2, 0] + sums[3, 0])
         for x in range(width):
-            colour = _distance(seen_p[:, y, x], seen_t[:, y, x])
-            if colour < knee:
-                colour *= _KNEE_ERROR / knee
-            else:
-                colour = _KNEE_ERROR + (colour - knee) / (worst - knee) * (np.float32(1) - _KNEE_ERROR)
-            feature = np.sqrt(max(edges[y, x], points[y, x]) * np.float32(math.sqrt(0.5)))
-            out[y, x] = colour ** (np.float32(1) - feature)
-    return out
+            # plain background: what its left neighbour became
+            if x > 0 and not (sums[:4, x] == sums[:4, x - 1]).all():
+                lightness, a, b = _hunt_lab(sums[0, x], sums[1, x], sums[2, x] + sums[3, x])
+            seen[0, y, x], seen[1, y, x], seen[2, y, x] = lightness, a, b
+            seen[3, y, x] = math.sqrt(sums[4, x] * sums[4, x] + sums[6, x] * sums[6, x])
+            seen[4, y, x] = math.sqrt(sums[5, x] * sums[5, x] + sums[7, x] * sums[7, x])
+    return seen
+
+
+@njit(cache=True, parallel=True)
+def row_errors(pred, true, first, count):
+    """Sums of FLIP's error over rows: (count,) float64, of rows ``first`` and on of two `appearance`."""
+    width = pred.shape[2]
+    sums = np.empty(count)
+    largest = _largest_difference()
+    for row in prange(count):
+        y, total = first + row, 0.0
+        for x in range(width):
+            edge, point = abs(pred[3, y, x] - true[3, y, x]), abs(pred[4, y, x] - true[4, y, x])
+            lightness = abs(pred[0, y, x] - true[0, y, x])
+            a, b = pred[1, y, x] - true[1, y, x], pred[2, y, x] - true[2, y, x]
+            if lightness + abs(a) + abs(b) + edge + point > 0:
+                total += _error(lightness + math.sqrt(a * a + b * b), max(edge, point), largest)
+        sums[row] = total
+    return sums
+
+
+@njit(cache=True)
+def _error(distance, feature, largest):
+    """From a HyAB distance and a difference of edges or points to FLIP's error [4.1.3, 4.3]."""
+    colour, knee = distance**_COLOUR_POWER, _KNEE_AT * largest
+    if colour < knee:
+        colour *= _KNEE_VALUE / knee
+    else:
+        colour = _KNEE_VALUE + (colour - knee) / (largest - knee) * (1 - _KNEE_VALUE)
+    return colour ** (1 - (feature / math.sqrt(2.0)) ** _FEATURE_POWER)
+
+
+@njit(cache=True)
+def _largest_difference():
+    """Of green and blue, the colours that are farthest apart [4.1.3]."""
+    green = _lab(0.0, 1.0, 0.0)
+    blue = _lab(0.0, 0.0, 1.0)
+    a = 0.01 * (green[0] * green[1] - blue[0] * blue[1])
+    b = 0.01 * (green[0] * green[2] - blue[0] * blue[2])
+    return (abs(green[0] - blue[0]) + math.sqrt(a * a + b * b)) ** _COLOUR_POWER
+
+
+@njit(cache=True)
+def _filter_row(pixels, contrast, features, out):
+    """Filters along one row: Y, Cx, Cz twice; Gaussian, edge and point of the lightness: (7, W)."""
+    width, radius, small = len(pixels), contrast.shape[1] // 2, features.shape[1] // 2
+    padded = np.empty((4, width + 2 * radius), dtype=np.float32)
+    for x in range(width):
+        y, cx, cz = _opponent(pixels[x, 0], pixels[x, 1], pixels[x, 2])
+        padded[0, radius + x], padded[1, radius + x], padded[2, radius + x] = y, cx, cz
+        padded[3, radius + x] = (y + 16) / 116
+    for channel in range(4):
+        padded[channel, :radius] = padded[channel, radius]
+        padded[channel, radius + width :] = padded[channel, radius + width - 1]
+    out[:] = 0
+    for channel in range(4):
+        for k in range(2 * radius + 1):
+            _add(out[channel], padded[min(channel, 2), k : k + width], contrast[channel, k])
+    for kind in range(3):
+        for k in range(2 * small + 1):
+            start = radius - small + k
+            _add(out[4 + kind], padded[3, start : start + width], features[kind, k])
+
+
+@njit(cache=True)
+def _filter_columns(rows, y, contrast, features, sums):
+    """Filters along all columns at one row: Y, Cx, Cz twice; edges and points along x, then along y: (8, W)."""
+    last, radius, small = len(rows) - 1, contrast.shape[1] // 2, features.shape[1] // 2
+    for k in range(2 * radius + 1):
+        source = rows[min(max(y + k - radius, 0), last)]
+        for channel in range(4):
+            _add(sums[channel], source[channel], contrast[channel, k])
+    for k in range(2 * small + 1):
+        source = rows[min(max(y + k - small, 0), last)]
+        _add(sums[4], source[5], features[0, k])
+        _add(sums[5], source[6], features[0, k])
+        _add(sums[6], source[4], features[1, k])
+        _add(sums[7], source[4], features[2, k])
+
+
+@njit(cache=True)
+def _add(total, values, weight):
+    for x in range(len(total)):
+        total[x] += weight * values[x]
+
+
+@njit(cache=True)
+def _opponent(red, green, blue):
+    """Colour in sRGB to the linear opponent space YCxCz [4.1]."""
+    r, g, b = _decoded(red), _decoded(green), _decoded(blue)
+    x = _XYZ[0, 0] * r + _XYZ[0, 1] * g + _XYZ[0, 2] * b
+    y = _XYZ[1, 0] * r + _XYZ[1, 1] * g + _XYZ[1, 2] * b
+    z = _XYZ[2, 0] * r + _XYZ[2, 1] * g + _XYZ[2, 2] * b
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+@njit(cache=True)
+def _decoded(value):
+    """`_linear`; from a table where an 8-bit file could hold the value."""
+    index = int(value * 255 + 0.5)
+    if 0 <= index < 256 and _BYTES[index] == value:
+        return _LINEAR_BYTES[index]
+    return _linear(float(value))
+
+
+@njit(cache=True)
+def _hunt_lab(y, cx, cz):
+    """Filtered YCxCz, clamped to what a monitor shows, as L*, and a* and b* scaled by it (Hunt) [4.1]."""
+    first = (y + 16.0) / 116
+    x, z = first + cx / 500, first - cz / 200
+    r = _LINEAR[0, 0] * x + _LINEAR[0, 1] * first + _LINEAR[0, 2] * z
+    g = _LINEAR[1, 0] * x + _LINEAR[1, 1] * first + _LINEAR[1, 2] * z
+    b = _LINEAR[2, 0] * x + _LINEAR[2, 1] * first + _LINEAR[2, 2] * z
+    lightness, a, b = _lab(min(max(r, 0.0), 1.0), min(max(g, 0.0), 1.0), min(max(b, 0.0), 1.0))
+    return lightness, 0.01 * lightness * a, 0.01 * lightness * b
+
+
+@njit(cache=True)
+def _lab(r, g, b):
+    """Linear sRGB to CIELAB under D65."""
+    x = _root(_XYZ[0, 0] * r + _XYZ[0, 1] * g + _XYZ[0, 2] * b)
+    y = _root(_XYZ[1, 0] * r + _XYZ[1, 1] * g + _XYZ[1, 2] * b)
+    z = _root(_XYZ[2, 0] * r + _XYZ[2, 1] * g + _XYZ[2, 2] * b)
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+@njit(cache=True)
+def _root(value):
+    return np.cbrt(value) if value > (6 / 29) ** 3 else value / (3 * (6 / 29) ** 2) + 4 / 29
