@@ -16,7 +16,7 @@ import pytest
 from evalsuite.execution.probes import PROBE_CASES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE = 240.0
+PATIENCE = 600.0
 """Seconds until a process that ought to start, or to end, is given up on; they take a few."""
 
 SLEEPER = """
