@@ -59,7 +59,7 @@ def evaluate(
         pred, true = truth.as_stored(pred), view.image
         values["psnr"] += psnr(pred, true).tolist()
         values["ssim"] += ssim(pred, true).tolist()
-        values["flip-67"] += flip(pred, true, [view.appearance]).tolist()
+        values["flip-67"] += flip(pred, true, None if view.appearance is None else [view.appearance]).tolist()
         for name in backbones.keys() - gaps.keys():
             values[name] += lpips_distance(backbones[name], pred, true).tolist()
         if view.given.alpha is not None and view.foreground is not None:

@@ -28,13 +28,13 @@ class TrueView:
         given: the view itself, with its camera.
         image: over the background, in [0, 1], rounded if the protocol says so.
         foreground: pixels with alpha > 0.5; None for photographs.
-        appearance: what FLIP knows of the image.
+        appearance: what FLIP knows of the image; None where views are not kept, which are worked through in bands.
     """
 
     given: Views
     image: Float[Tensor, "1 H W 3"]
     foreground: Bool[Tensor, "1 H W"] | None
-    appearance: Float[np.ndarray, "5 H W"]
+    appearance: Float[np.ndarray, "5 H W"] | None
 
 
 class HeldOut:
@@ -54,8 +54,8 @@ class HeldOut:
         if len(views) == 0:
             raise ShapeError("truth holds 0 views, expected at least one: check the scene's held-out split")
         self.views, self.background, self.eight_bit = views, background, eight_bit
-        fits = views.rgb[..., 0].numel() * _BYTES_PER_PIXEL <= KEPT_BYTES
-        self._kept = tuple(map(self._prepared, range(len(views)))) if fits else None
+        self._fits = views.rgb[..., 0].numel() * _BYTES_PER_PIXEL <= KEPT_BYTES
+        self._kept = tuple(map(self._prepared, range(len(views)))) if self._fits else None
 
     def __len__(self) -> int:
         return len(self.views)
@@ -73,4 +73,4 @@ class HeldOut:
         require_image("truth.rgb", view.rgb, (1, None, None, 3))
         image = self.as_stored(view.over(self.background.to(view.rgb)).clamp(0, 1))
         foreground = None if view.alpha is None else view.alpha > ALPHA_THRESHOLD
-        return TrueView(view, image, foreground, flip_appearance(image[0]))
+        return TrueView(view, image, foreground, flip_appearance(image[0]) if self._fits else None)

@@ -153,6 +153,24 @@ def _covariance(a, b, eps):
 
 
 @njit(cache=True, inline="always")
+def _shape(values, starts, n, camera, point, inverse):
+    """What projection needs of sixteen Gaussians from the n-th on, there and back.
+
+    Returns:
+        `_image_rows`; `_quaternion` and its `_axes`; scales; rows a, b of J W R S; `_covariance`.
+    """
+    image = _image_rows(camera, point, inverse)
+    turn = _quaternion(values, starts[QUATS] + 4 * n)
+    axes = _axes(turn[0], turn[1], turn[2], turn[3])
+    logs = _three(values, starts[SCALES] + 3 * n, 3)
+    scales = elementary.exp(logs[0]), elementary.exp(logs[1]), elementary.exp(logs[2])
+    p, q = image[0], image[1]
+    a = _times((_dot(p, axes[0]), _dot(p, axes[1]), _dot(p, axes[2])), scales)
+    b = _times((_dot(q, axes[0]), _dot(q, axes[1]), _dot(q, axes[2])), scales)
+    return image, turn, axes, scales, a, b, _covariance(a, b, splat(camera[EPS2D]))
+
+
+@njit(cache=True, inline="always")
 def _sigmoid(x):
     return splat(_ONE) / (splat(_ONE) + elementary.exp(negative(x)))
 
@@ -246,20 +264,13 @@ def _forward(values, starts, stride, bands, camera, n, rows):
     """`splats_forward` of sixteen Gaussians from the n-th on."""
     basis = np.empty(16 * LANES, np.float32)
     at = n * COLUMNS
-    zero, one, eps = splat(_ZERO), splat(_ONE), splat(camera[EPS2D])
+    zero, one = splat(_ZERO), splat(_ONE)
     mean = _three(values, starts[MEANS] + 3 * n, 3)
     point = _in_camera(camera, mean)
     opacity = _sigmoid(load(values, starts[OPACITIES] + n))
     seen = both(both(splat(camera[NEAR]) <= point[2], point[2] <= splat(camera[FAR])), splat(_CUT) <= opacity)
     inverse = one / point[2]
-    p, q, _, _, _, _ = _image_rows(camera, point, inverse)
-    w, x, y, z, _ = _quaternion(values, starts[QUATS] + 4 * n)
-    axis0, axis1, axis2 = _axes(w, x, y, z)
-    logs = _three(values, starts[SCALES] + 3 * n, 3)
-    scales = elementary.exp(logs[0]), elementary.exp(logs[1]), elementary.exp(logs[2])
-    a = _times((_dot(p, axis0), _dot(p, axis1), _dot(p, axis2)), scales)
-    b = _times((_dot(q, axis0), _dot(q, axis1), _dot(q, axis2)), scales)
-    xx, xy, yy, det = _covariance(a, b, eps)
+    _, _, _, _, _, _, (xx, xy, yy, det) = _shape(values, starts, n, camera, point, inverse)
     ratio = elementary.log(larger(opacity / splat(_CUT), one))
     reach = lesser(root(ratio + ratio), splat(_REACH))
     ex, ey = reach * root(xx), reach * root(yy)
@@ -358,14 +369,10 @@ def _backward(values, starts, stride, bands, camera, n, rows, table, absgrad, gr
     mean = _three(values, starts[MEANS] + 3 * n, 3)
     point = _in_camera(camera, mean)
     inverse = one / point[2]
-    p, q, jx, jy, free_x, free_y = _image_rows(camera, point, inverse)
-    w, x, y, z, norm = _quaternion(values, starts[QUATS] + 4 * n)
-    axis0, axis1, axis2 = _axes(w, x, y, z)
-    logs = _three(values, starts[SCALES] + 3 * n, 3)
-    scales = elementary.exp(logs[0]), elementary.exp(logs[1]), elementary.exp(logs[2])
-    a = _times((_dot(p, axis0), _dot(p, axis1), _dot(p, axis2)), scales)
-    b = _times((_dot(q, axis0), _dot(q, axis1), _dot(q, axis2)), scales)
-    xx, xy, _, det = _covariance(a, b, splat(camera[EPS2D]))
+    image, turn, axes, scales, a, b, (xx, xy, _, det) = _shape(values, starts, n, camera, point, inverse)
+    p, q, jx, jy, free_x, free_y = image
+    w, x, y, z, norm = turn
+    axis0, axis1, axis2 = axes
     half_a, half_c = half / xx, half * xx / det
     shear = negative(xy / xx)
 
