@@ -95,6 +95,25 @@ def test_beside_behind_and_in_front_of_the_camera() -> None:
     assert torch.equal((ours["means"] == 0).all(dim=1), (unseen == 0).all(dim=1))  # type: ignore[union-attr]
 
 
+def test_beyond_the_field_of_view_the_projection_is_linearised_at_its_edge() -> None:
+    """Wide Gaussians beside the picture that reach into it: their slopes are clamped, and have no gradient."""
+    draw = torch.Generator().manual_seed(6)
+    initial = coloured(6, 200)
+    sides = torch.nn.functional.normalize(torch.randn(200, 3, generator=draw), dim=1)
+    initial = replace(initial, means=1.1 * sides, scales=0.2 + 0.3 * torch.rand(200, 3, generator=draw))
+    run = optimisation(SHORT, initial)
+    camera = run.cameras[[0]]
+    points = initial.means @ camera.cam_from_world[0, :3, :3].T + camera.cam_from_world[0, :3, 3]
+    slopes = points[:, :2] / points[:, 2:] * camera.focal_px[0] / (camera.width / 2)
+    beyond = (points[:, 2] > 0.1) & (slopes.abs() > 1.3).any(dim=1)
+    (_, ours), (_, theirs) = both_gradients(initial)
+    expected = theirs["means"]
+    assert expected is not None
+    assert (expected[beyond] != 0).any(dim=1).sum() > 10, "the test needs some that are seen"
+    for name in ours:
+        assert distance(ours[name], theirs[name]) < 1e-4, name
+
+
 @pytest.mark.parametrize("size", [(5, 24), (24, 13), (37, 50)])
 def test_images_of_any_size(size: tuple[int, int]) -> None:
     """Smaller than the window of SSIM, narrower than a vector, not square."""
