@@ -309,8 +309,8 @@ MUTANTS: Mapping[str, Mutant] = {
             (
                 Edit(
                     "evalsuite/metrics/evaluate.py",
-                    "for index in range(len(truth)):",
-                    "for index in range(len(truth) - 1):",
+                    "in enumerate(truth):",
+                    "in enumerate(list(truth)[:-1]):",
                 ),
             ),
             (_FLOOR,),
