@@ -16,7 +16,7 @@ import pytest
 from evalsuite.execution.probes import PROBE_CASES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE = 600.0
+PATIENCE = 240.0
 """Seconds until a process that ought to start, or to end, is given up on; they take a few."""
 
 SLEEPER = """
@@ -28,7 +28,9 @@ def sleep(trajectory, *_):
     time.sleep(3600)
 """
 CONFTEST = """
+import signal
 import evalsuite.execution.local as local
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a script's background is born deaf to it
 from sleeper import sleep
 local._run_in_worker = sleep
 pytest_plugins = ["evalsuite.plugin"]
