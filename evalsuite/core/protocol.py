@@ -78,17 +78,17 @@ class GeometryRule:
         icp_iterations: of that alignment, at most.
     """
 
-    views: int = 48
+    views: int = 24
     resolution: int = 256
     distance: float = 2.5
     margin: float = 1.05
-    voxels: int = 192
-    truncation: float = 6.0
+    voxels: int = 160
+    truncation: float = 5.0
     solid_alpha: float = 0.5
     samples: int = 100_000
     seed: int = 0
-    directions: int = 64
-    icp_samples: int = 10_000
+    directions: int = 32
+    icp_samples: int = 2_000
     icp_iterations: int = 20
 
 
@@ -126,7 +126,7 @@ class Protocol:
         ("psnr-fg", 1),
         ("ssim", 1),
     )
-    version: int = 1
+    version: int = 2
 
     @property
     def hash(self) -> str:

@@ -184,7 +184,7 @@ DIRECTIONS = 3
 
 RATE_STEPS: Mapping[str, tuple[int, ...]] = {"3dgs": (0, 500, 3000), "3dgs-30k": (0, 5000, 30_000)}
 DEGREE_STEPS: Mapping[str, tuple[int, ...]] = {
-    "3dgs": (0, 999, 1000, 1999, 2000, 2999, 3000),
+    "3dgs": (0, 99, 100, 199, 200, 299, 300, 2999),
     "3dgs-30k": (999, 1000, 29_999),
 }
 """By recipe, where schedules are read."""

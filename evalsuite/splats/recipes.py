@@ -19,7 +19,7 @@ class Recipe:
     Attributes:
         horizon: steps over which the learning rate of positions decays; published 30,000.
         lr_means, lr_means_final: initial and final learning rate of positions, both times the scene's extent.
-        sh_every: steps after which one more degree of spherical harmonics is fitted.
+        sh_every: steps after which one more degree of spherical harmonics is fitted; published horizon / 30.
         refine_start, refine_stop, refine_every: steps of adaptive density control; published stop is horizon / 2.
         grow_gradient: mean screen-space gradient (in half-images) above which a Gaussian is cloned or split.
         absgrad: that gradient is the sum of absolute values over pixels (Ye et al. 2024, AbsGS), which does not cancel
@@ -27,7 +27,8 @@ class Recipe:
         grow_scale, prune_scale: split above, and (after the first reset) prune above, this share of the extent.
         reset_every: opacities are capped at twice ``prune_opacity`` at every multiple of this before ``refine_stop``;
             large Gaussians are pruned only after the first such step. At this horizon neither happens.
-        cap: density control never grows beyond this many Gaussians, the same for B and C.
+        cap: no more Gaussians than this, in B and C alike: density control grows up to it. By default what LGM mini can
+            emit at most, so that no start is above it.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Recipe:
     lr_sh_rest: float = 2.5e-3 / 20
     ssim_weight: float = 0.2
     sh_degree: int = 3
-    sh_every: int = 1000
+    sh_every: int = 100
     refine_start: int = 500
     refine_stop: int = 1500
     refine_every: int = 100
@@ -51,7 +52,7 @@ class Recipe:
     prune_scale: float = 0.1
     prune_opacity: float = 0.005
     reset_every: int = 3000
-    cap: int = 8192
+    cap: int = 16_384
 
     @property
     def hash(self) -> str:
@@ -63,5 +64,5 @@ class Recipe:
 
 RECIPES: Registry[Recipe] = Registry("recipe")
 RECIPES.add("3dgs", Recipe("3dgs"))
-RECIPES.add("3dgs-30k", Recipe("3dgs-30k", horizon=30_000, refine_stop=15_000, cap=1_000_000))
+RECIPES.add("3dgs-30k", Recipe("3dgs-30k", horizon=30_000, sh_every=1000, refine_stop=15_000, cap=1_000_000))
 """As published, but for the cap: for GPUs, and for scenes that 3,000 steps do not bring to convergence."""

@@ -44,7 +44,7 @@ def _scenes() -> dict[str, _Scene]:
         "first": _Scene(short, 600),
         "last": _Scene(short, 1400),
         "after": _Scene(short, 1500),
-        "capped": _Scene(short, 700, copies=8192 // len(_COMBINATIONS)),
+        "capped": _Scene(short, 700, copies=16_384 // len(_COMBINATIONS)),
         "absolute": _Scene(replace(short, absgrad=True), 600),
         "reset": _Scene(long, 3000),
         "large": _Scene(long, 3100),
