@@ -19,7 +19,9 @@ class ArmSettings:
     Attributes:
         model, weights: name of the network of arms A and B, and the file to use instead of the one looked up.
         recipe: optimisation shared by arms B and C.
+        seed: start of every random generator (`evalsuite.core.cases.Trajectory.stream`).
         steps: checkpoints of N; (0,) for arms that take no steps.
+        structures: folder where structures from motion are kept; None: each is made anew.
     """
 
     model: str
@@ -27,6 +29,7 @@ class ArmSettings:
     steps: Sequence[int]
     seed: int
     weights: Path | None = None
+    structures: Path | None = None
 
 
 @dataclass(frozen=True)

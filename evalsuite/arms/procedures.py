@@ -35,8 +35,7 @@ def warmstart(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterat
 
 def scratch(evidence: Evidence, settings: ArmSettings, clock: Clock) -> Iterator[Checkpoint]:
     """Arm C: Gaussians seeded from structure-from-motion points, then the same photometric steps as B."""
-    with clock.phase("sfm"):
-        gaussians, notes = seed_gaussians(evidence, settings.seed)
+    gaussians, notes = seed_gaussians(evidence, settings.seed, clock, settings.structures)
     yield from _optimised(gaussians, evidence, settings, clock, notes)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import sh0_from_rgb
 from evalsuite.core.errors import BadDataError
 from evalsuite.core.types import Evidence, Gaussians, Points
-from evalsuite.scenes.sfm import triangulate
+from evalsuite.scenes.structures import structure_of
 
 MIN_SFM_POINTS = 100
 """Fewer points than this say too little about a shape: the random fallback is added to them."""
@@ -20,22 +23,31 @@ INITIAL_OPACITY = 0.1
 _NEIGHBOURS = 3
 
 
-def seed_gaussians(evidence: Evidence, seed: int) -> tuple[Gaussians, tuple[str, ...]]:
+def seed_gaussians(
+    evidence: Evidence, seed: int, clock: Clock, structures: Path | None = None
+) -> tuple[Gaussians, tuple[str, ...]]:
     """Gaussians to start from, and a note that says where they come from.
 
     Points that ship with the scene are used as they are; else they are triangulated from the supervision views with
     known poses. Below `MIN_SFM_POINTS`, the declared fallback adds uniformly random points in the bounding sphere.
+
+    Args:
+        seed: of the random points; a triangulation has none.
+        clock: charged with the phase ``sfm``, for a kept structure with the seconds that its making took.
+        structures: folder where triangulations are kept.
     """
     if evidence.points is not None:
         points, source = evidence.points, f"{len(evidence.points)} points shipped with the scene"
     else:
-        sfm = triangulate(evidence.supervision, evidence.background, seed)
+        sfm = structure_of(evidence.supervision, evidence.background, structures)
+        clock.charge("sfm", sfm.seconds)
         points = _inside(sfm.points, evidence)
         source = f"{len(points)} SfM points, reprojection error {sfm.reprojection_error_px:.2f} px"
-    if len(points) < MIN_SFM_POINTS:
-        points = _joined(points, _random_points(evidence, seed))
-        source += f"; fallback: {FALLBACK_POINTS} random points in the bounding sphere"
-    return gaussians_from_points(points).to(evidence.supervision.rgb.device), (source,)
+    with clock.phase("sfm"):
+        if len(points) < MIN_SFM_POINTS:
+            points = _joined(points, _random_points(evidence, seed))
+            source += f"; fallback: {FALLBACK_POINTS} random points in the bounding sphere"
+        return gaussians_from_points(points).to(evidence.supervision.rgb.device), (source,)
 
 
 def gaussians_from_points(points: Points) -> Gaussians:

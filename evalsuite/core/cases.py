@@ -7,6 +7,7 @@ Only ``[a-z0-9.-]`` and one ``/``, so it is a file name, a test id and a DVC key
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -42,6 +43,15 @@ class Trajectory:
         """Id without the step: ``gso.dino-3/b-capture``."""
         parts = [self.arm, *([self.budget] if self.budget else []), *([f"s{self.seed}"] if self.seed else [])]
         return f"{self.scene}/{'-'.join(parts)}"
+
+    @property
+    def stream(self) -> int:
+        """Start of every random generator of this run, a function of scene and seed.
+
+        Scenes of one seed draw independently, so that the error of their mean shrinks with their number. Arms and
+        budgets of a scene and seed share their draws, which makes them pairs.
+        """
+        return zlib.crc32(f"{self.scene} {self.seed}".encode())
 
     @property
     def cases(self) -> tuple[Case, ...]:

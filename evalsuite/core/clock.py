@@ -63,6 +63,16 @@ class Clock:
         finally:
             self._turn_to(outer)
 
+    def charge(self, name: Phase, seconds: float) -> None:
+        """Add seconds that were measured when and where the work was done: its result was kept.
+
+        Raises:
+            PhaseError: no phase has this name.
+        """
+        if name not in PHASES:
+            raise PhaseError(f"{name!r} is no phase, expected one of {', '.join(PHASES)}")
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
     def time(self, work: Callable[[], object]) -> float:
         """Seconds of one call, device included; charged to no phase."""
         self._wait()

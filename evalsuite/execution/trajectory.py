@@ -39,6 +39,9 @@ from evalsuite.splats.ply import save_ply
 from evalsuite.splats.recipes import RECIPES
 from evalsuite.splats.surface import save_surface
 
+STRUCTURES = ".sfm"
+"""Folder below a store's root where structures from motion are kept for all of its trajectories."""
+
 STRIP_VIEWS = 6
 """Held-out views shown in a record's image strip, spread evenly over all of them."""
 
@@ -63,7 +66,9 @@ def run_trajectory(trajectory: Trajectory, suite: Suite, store: RecordStore, dev
         _write_strip(scene.heldout.over(scene.background), store, f"{scene.id}/truth.png")
         with clock.phase("compile"):
             warm_up(device)
-        settings = ArmSettings(suite.model, recipe, trajectory.steps, trajectory.seed, suite.weights)
+        settings = ArmSettings(
+            suite.model, recipe, trajectory.steps, trajectory.stream, suite.weights, store.root / STRUCTURES
+        )
         anchor = Anchor(device)
         anchor.sample()
         host = on_device = 0

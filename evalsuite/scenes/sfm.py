@@ -74,7 +74,7 @@ def triangulate(views: Views, background: Float[Tensor, "3"], seed: int = 0) -> 
         As many points as were found; too few matches give none, not an error.
     """
     start = time.perf_counter()
-    images = (views.over(background).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    images = pictures(views, background)
     factor = 2 if max(images.shape[1:3]) < UPSAMPLE_BELOW_PX else 1
     with tempfile.TemporaryDirectory(prefix="evalsuite-sfm-") as folder, _quiet():
         pycolmap.set_random_seed(seed)
@@ -92,6 +92,11 @@ def triangulate(views: Views, background: Float[Tensor, "3"], seed: int = 0) -> 
         reprojection_error_px=model.compute_mean_reprojection_error() / factor,
         seconds=time.perf_counter() - start,
     )
+
+
+def pictures(views: Views, background: Float[Tensor, "3"]) -> UInt8[np.ndarray, "V H W 3"]:
+    """What SIFT sees, but for the doubling: the views over the background in 8 bits."""
+    return (views.over(background).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def _matched(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from evalsuite.arms.seeding import (
     gaussians_from_points,
     seed_gaussians,
 )
+from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import look_at, orbit_position, rgb_from_sh0
 from evalsuite.core.errors import BadDataError
 from evalsuite.core.types import Cameras, Evidence, Points, Views
@@ -52,11 +54,11 @@ def sfm(monkeypatch: pytest.MonkeyPatch) -> list[Points]:
     """A triangulation that finds what the test puts into the list; nothing if it is left empty."""
     found: list[Points] = []
 
-    def fake(views: Views, background: Tensor, seed: int = 0) -> SfmResult:
+    def fake(views: Views, background: Tensor, folder: Path | None) -> SfmResult:
         result = found[0] if found else points(torch.zeros(0, 3))
         return SfmResult(result, 3.0, 0.75 if found else 0.0, 0.1)
 
-    monkeypatch.setattr(seeding, "triangulate", fake)
+    monkeypatch.setattr(seeding, "structure_of", fake)
     return found
 
 
@@ -65,7 +67,7 @@ def no_sfm(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("nothing is to be triangulated here")
 
-    monkeypatch.setattr(seeding, "triangulate", refuse)
+    monkeypatch.setattr(seeding, "structure_of", refuse)
 
 
 def test_width_by_hand() -> None:
@@ -113,7 +115,7 @@ def test_too_few_points_are_refused(count: int) -> None:
 def test_shipped_points_are_used_as_they_are() -> None:
     """Also those outside the bounding sphere: the publisher knows the scene."""
     shipped = points(ball(150, radius=3 * RADIUS))
-    found, notes = seed_gaussians(evidence(shipped), 0)
+    found, notes = seed_gaussians(evidence(shipped), 0, Clock())
     assert torch.equal(found.means, shipped.xyz)
     assert notes == ("150 points shipped with the scene",)
 
@@ -121,7 +123,7 @@ def test_shipped_points_are_used_as_they_are() -> None:
 @pytest.mark.usefixtures("no_sfm")
 def test_few_shipped_points_are_joined_by_the_fallback() -> None:
     shipped = points(ball(MIN_SFM_POINTS - 1))
-    found, (note,) = seed_gaussians(evidence(shipped), 0)
+    found, (note,) = seed_gaussians(evidence(shipped), 0, Clock())
     assert torch.equal(found.means[: len(shipped)], shipped.xyz)
     assert len(found) == len(shipped) + FALLBACK_POINTS
     assert note == f"99 points shipped with the scene; fallback: {FALLBACK_POINTS} random points in the bounding sphere"
@@ -129,7 +131,7 @@ def test_few_shipped_points_are_joined_by_the_fallback() -> None:
 
 def test_triangulated_points_are_used(sfm: list[Points]) -> None:
     sfm.append(points(ball(MIN_SFM_POINTS)))
-    found, notes = seed_gaussians(evidence(), 0)
+    found, notes = seed_gaussians(evidence(), 0, Clock())
     assert torch.equal(found.means, sfm[0].xyz)
     assert notes == ("100 SfM points, reprojection error 0.75 px",)
 
@@ -137,7 +139,7 @@ def test_triangulated_points_are_used(sfm: list[Points]) -> None:
 def test_points_outside_the_bounding_sphere_are_dropped(sfm: list[Points]) -> None:
     inside, edge, outside = ball(120), ball(20, 1.04 * RADIUS, 1), ball(30, 1.06 * RADIUS, 2)
     sfm.append(points(torch.cat([outside, inside, edge])))
-    found, (note,) = seed_gaussians(evidence(), 0)
+    found, (note,) = seed_gaussians(evidence(), 0, Clock())
     assert torch.equal(found.means, torch.cat([inside, edge])), "5 % beyond the sphere is allowed"
     torch.testing.assert_close(rgb_from_sh0(found.sh[:, 0]), sfm[0].rgb[30:])
     assert note.startswith("140 SfM points")
@@ -145,12 +147,12 @@ def test_points_outside_the_bounding_sphere_are_dropped(sfm: list[Points]) -> No
 
 def test_unbounded_scenes_keep_every_point(sfm: list[Points]) -> None:
     sfm.append(points(ball(120, 20 * RADIUS)))
-    found, _ = seed_gaussians(evidence(alpha=False), 0)
+    found, _ = seed_gaussians(evidence(alpha=False), 0, Clock())
     assert len(found) == 120
 
 
 def test_nothing_found_is_said(sfm: list[Points]) -> None:
-    found, (note,) = seed_gaussians(evidence(), 0)
+    found, (note,) = seed_gaussians(evidence(), 0, Clock())
     assert note.startswith("0 SfM points")
     assert note.endswith(f"; fallback: {FALLBACK_POINTS} random points in the bounding sphere")
     assert len(found) == FALLBACK_POINTS
@@ -166,36 +168,46 @@ def test_nothing_found_is_said(sfm: list[Points]) -> None:
 
 def test_the_fallback_counts_what_is_left_inside(sfm: list[Points]) -> None:
     sfm.append(points(torch.cat([ball(60), ball(200, 2 * RADIUS)])))
-    found, (note,) = seed_gaussians(evidence(), 0)
+    found, (note,) = seed_gaussians(evidence(), 0, Clock())
     assert note.startswith("60 SfM points")
     assert len(found) == 60 + FALLBACK_POINTS
 
 
 def test_seeds_differ_and_repeat(sfm: list[Points]) -> None:
-    first, again, other = (seed_gaussians(evidence(), seed)[0] for seed in (0, 0, 1))
+    first, again, other = (seed_gaussians(evidence(), seed, Clock())[0] for seed in (0, 0, 1))
     assert torch.equal(first.means, again.means)
     assert torch.equal(first.sh, again.sh)
     assert not torch.equal(first.means, other.means)
 
 
-def test_the_seed_reaches_the_triangulation(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, int]] = []
+def test_the_seed_does_not_reach_the_triangulation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple[int, Path | None]] = []
 
-    def fake(views: Views, background: Tensor, seed: int = 0) -> SfmResult:
-        seen.append((len(views), seed))
+    def fake(views: Views, background: Tensor, folder: Path | None) -> SfmResult:
+        seen.append((len(views), folder))
         return SfmResult(points(ball(100)), 3.0, 0.5, 0.1)
 
-    monkeypatch.setattr(seeding, "triangulate", fake)
+    monkeypatch.setattr(seeding, "structure_of", fake)
     whole = evidence()
-    seed_gaussians(replace(whole, supervision=whole.supervision[:1]), 5)
-    assert seen == [(1, 5)], "only the views that supervise, and the seed of the trajectory"
+    held = replace(whole, supervision=whole.supervision[:1])
+    found = [seed_gaussians(held, seed, Clock(), tmp_path)[0].means for seed in (0, 5)]
+    assert seen == [(1, tmp_path)] * 2, "only the views that supervise"
+    assert torch.equal(*found)
+
+
+def test_a_kept_structure_costs_what_its_making_did(sfm: list[Points]) -> None:
+    """And no second of the making counts twice."""
+    sfm.append(points(ball(MIN_SFM_POINTS)))
+    clock = Clock(now=lambda: 0.0)
+    seed_gaussians(evidence(), 0, clock)
+    assert clock.snapshot() == {"sfm": 0.1}
 
 
 def test_drawing_leaves_the_global_generator_alone(sfm: list[Points]) -> None:
     before = torch.random.get_rng_state()
     held = evidence()
     torch.random.set_rng_state(before)
-    seed_gaussians(held, 0)
+    seed_gaussians(held, 0, Clock())
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -214,7 +226,7 @@ def test_evidence_on_a_gpu(sfm: list[Points], found: int) -> None:
     """COLMAP's points come from the host whatever the device of the views."""
     if found:
         sfm.append(points(ball(found)))
-    gaussians, _ = seed_gaussians(on_gpu(evidence()), 0)
+    gaussians, _ = seed_gaussians(on_gpu(evidence()), 0, Clock())
     assert gaussians.means.is_cuda
     assert gaussians.sh.is_cuda
     assert len(gaussians) == (found or FALLBACK_POINTS)

@@ -38,6 +38,20 @@ def test_the_id_of_a_trajectory_is_without_the_step() -> None:
     assert Trajectory("gso.dino-3", "a", None, (0,)).id == "gso.dino-3/a"
 
 
+def test_scenes_and_seeds_have_streams_of_their_own() -> None:
+    """No two of all scenes that there are and a hundred seeds share one."""
+    scenes = sorted({scene for name in SUITES for scene in SUITES[name].scenes})
+    streams = {Trajectory(scene, "b", "capture", (50,), seed).stream for scene in scenes for seed in range(100)}
+    assert len(streams) == 100 * len(scenes)
+    assert all(0 <= stream < 2**32 for stream in streams)
+
+
+def test_arms_and_budgets_of_a_scene_share_a_stream_in_every_process() -> None:
+    assert Trajectory("smoke.chair", "b", "capture", (50,)).stream == 4130965459
+    assert Trajectory("smoke.chair", "c", "inputs", (0, 200)).stream == 4130965459
+    assert Trajectory("smoke.chair", "c", "inputs", (0, 200), seed=1).stream != 4130965459
+
+
 @settings(deadline=None, max_examples=40)
 @given(WORDS, WORDS, st.sampled_from([None, *BUDGETS]), st.integers(0, 10**6), st.integers(0, 99))
 def test_ids_keep_to_the_alphabet(scene: str, arm: str, budget: Budget | None, steps: int, seed: int) -> None:

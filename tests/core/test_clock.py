@@ -70,6 +70,16 @@ def test_all_time_is_in_one_phase_or_between_phases(stretches: list[tuple[Phase,
     assert sum(clock.snapshot().values()) + outside == fake.now - began
 
 
+def test_seconds_measured_elsewhere_are_added(clock: Clock, fake: FakeTime) -> None:
+    clock.charge("sfm", 9.5)
+    with clock.phase("sfm"):
+        fake.now += 1
+        clock.charge("forward", 2.0)
+    assert clock.snapshot() == {"sfm": 10.5, "forward": 2.0}
+    with pytest.raises(PhaseError, match="'lunch' is no phase"):
+        clock.charge("lunch", 1.0)  # type: ignore[arg-type]
+
+
 def test_a_snapshot_is_a_copy(clock: Clock, fake: FakeTime) -> None:
     with clock.phase("sfm"):
         fake.now += 1

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import trimesh
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from evalsuite.arms.arm import ArmSettings, Checkpoint
@@ -28,7 +29,7 @@ from evalsuite.core.types import Cameras, Evidence, Render, Scene
 from evalsuite.execution import evaluation
 from evalsuite.execution import trajectory as subject
 from evalsuite.execution.local import LocalExecutor
-from evalsuite.execution.trajectory import finished, run_trajectory
+from evalsuite.execution.trajectory import STRUCTURES, finished, run_trajectory
 from evalsuite.metrics.evaluate import evaluate
 from evalsuite.metrics.perceptual import BACKBONES, FOLDER
 from evalsuite.models.lgm.weights import load_lgm
@@ -265,6 +266,54 @@ def test_same_seed_same_record_other_seed_other_record(store: RecordStore, tmp_p
     assert other is not None
     assert one.metrics == two.metrics
     assert one.metrics != other.metrics
+
+
+def test_scenes_of_one_seed_take_their_views_in_different_orders(
+    store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same scene and seed in the same order, whichever arm."""
+    monkeypatch.setitem(SCENES._items, "tiny.other", SceneEntry("tiny.other", "organic", _load))
+    seen: list[tuple[int, ...]] = []
+
+    def shuffled(count: int, *, generator: torch.Generator) -> torch.Tensor:
+        order = real(count, generator=generator)
+        seen.append(tuple(order.tolist()))
+        return order
+
+    def orders(trajectory: Trajectory) -> tuple[tuple[int, ...], ...]:
+        seen.clear()
+        run_trajectory(replace(trajectory, steps=(12,)), replace(SUITE, scenes=(trajectory.scene,)), store, "cpu")
+        return tuple(seen)
+
+    subject.warm_up("cpu")  # draws an order of its own
+    real = torch.randperm
+    monkeypatch.setattr(torch, "randperm", shuffled)
+    found, again, warm, other, seeded = map(orders, (C, C, B, replace(C, scene="tiny.other"), replace(C, seed=1)))
+    assert found == again == warm
+    assert len({found, other, seeded}) == 3
+    assert all(len(order) == 8 for order in found)
+
+
+def test_seeds_share_a_structure_and_its_seconds(store: RecordStore) -> None:
+    """It is in the store before the second seed runs, and nothing makes another."""
+    run_trajectory(C, SUITE, store, "cpu")
+    (kept,) = (store.root / STRUCTURES).iterdir()
+    before = kept.stat().st_mtime_ns
+    run_trajectory(replace(C, seed=1), SUITE, store, "cpu")
+    assert [file.name for file in (store.root / STRUCTURES).iterdir()] == [kept.name]
+    assert kept.stat().st_mtime_ns == before
+    first, other = (store.read(f"tiny.blob/c-capture-n4{suffix}") for suffix in ("", "-s1"))
+    assert first is not None
+    assert other is not None
+    with safe_open(kept, framework="pt") as file:
+        making = float(file.metadata()["seconds"])
+    assert first.seconds["sfm"] >= making
+    assert other.seconds["sfm"] >= making
+    assert [record.case for record in store] == [
+        f"tiny.blob/c-capture-n{n}{suffix}" for n in (2, 4) for suffix in ("", "-s1")
+    ], "a kept structure is no record"
+    run_trajectory(replace(C, budget="inputs"), SUITE, store, "cpu")
+    assert len(list((store.root / STRUCTURES).iterdir())) == 2, "four views are not eight"
 
 
 def _failing(error: Exception) -> object:
