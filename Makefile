@@ -51,12 +51,12 @@ gate-gpu: environment
 speed: environment
 	base=$$(git merge-base $(BASE) HEAD) && $(BIN)/evalsuite compare $$base HEAD
 
-# the optimised arms with two more seeds, for `evalsuite approve --seeds 1 2`
+# the optimised arms with four more seeds, for `evalsuite approve --seeds 1 2 3 4`
 noise: environment
-	$(BIN)/evalsuite noise --suite smoke --seeds 1 2
+	$(BIN)/evalsuite noise --suite smoke --seeds 1 2 3 4
 
 noise-gpu: environment
-	$(BIN)/evalsuite noise --suite scan --seeds 1 2 --device cuda
+	$(BIN)/evalsuite noise --suite scan --seeds 1 2 3 4 --device cuda
 
 # rebuild the lock after a change of dependencies; it names no registry
 lock: environment

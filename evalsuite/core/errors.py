@@ -118,3 +118,7 @@ class NotComparableError(EvalsuiteError):
 
 class SchemaError(EvalsuiteError):
     """A JSON file of evalsuite's own is malformed, or written by a newer version."""
+
+
+class OutdatedError(SchemaError):
+    """A file of an older schema, which is not read any more: what it holds is made anew."""

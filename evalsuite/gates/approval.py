@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evalsuite.core.errors import OptionError
+from evalsuite.core.errors import OptionError, OutdatedError
 from evalsuite.gates.golden import (
     Approved,
     Change,
@@ -23,9 +23,10 @@ from evalsuite.gates.golden import (
     Provenance,
     compare,
     kind_of,
+    noisy,
     rounded,
 )
-from evalsuite.gates.noise import Spread, moderated
+from evalsuite.gates.noise import Spread, Spreads, moderated
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
 
@@ -137,20 +138,24 @@ def approve(
 
     Raises:
         OptionError: a case is missing or failed, was not run with one of the seeds, or moved although its noise was
-            measured and is not measured anew.
+            measured and is not measured anew; or a seed is named twice.
         NonFiniteError: a value is NaN or infinite.
     """
     found = _complete(records, expected)
     samples: dict[str, dict[str, tuple[float, ...]]] = {}
-    if repeats and repeats.seeds:
+    seeds = repeats.seeds if repeats else ()
+    if len(set(seeds)) < len(seeds):
+        raise OptionError(f"seeds {' '.join(map(str, seeds))} name one twice: a run is no repeat of itself")
+    if repeats and seeds:
         samples = {r.case: _samples(r, _repeats(r, repeats)) for r in found if kind_of(r) == "optimised"}
     spreads = moderated(samples)
+    comparisons = _with_noise(spreads)
     fresh: list[tuple[Golden, Comparison]] = []
     for record in found:
-        old = goldens.read(record.case)
-        comparison = compare(record.case, record, old)
+        old, comparison = _beside_old(record, goldens)
         if record.case in samples:
-            golden = _measured(record, samples[record.case], spreads[record.case])
+            golden = _measured(_single(record), samples[record.case], spreads[record.case])
+            golden = replace(golden, seeds=(record.seed, *seeds), comparisons=comparisons)
         elif comparison.verdict == "same":
             continue
         else:
@@ -163,6 +168,20 @@ def approve(
     for golden, _ in fresh:
         goldens.write(golden)
     return [comparison for _, comparison in fresh]
+
+
+def _beside_old(record: Record, goldens: GoldenStore) -> tuple[Golden | None, Comparison]:
+    """The golden as it is, and the record beside it; one that this evalsuite no longer reads is stale."""
+    try:
+        old = goldens.read(record.case)
+    except OutdatedError as error:
+        return None, Comparison(record.case, "stale", reason=str(error))
+    return old, compare(record.case, record, old)
+
+
+def _with_noise(spreads: Spreads) -> int:
+    """How many values have noise: each of them is a comparison that may be a false alarm."""
+    return sum(noisy(metric, s.sigma) for metrics in spreads.values() for metric, s in metrics.items())
 
 
 def prune(goldens: GoldenStore, expected: Sequence[str]) -> tuple[str, ...]:
@@ -260,8 +279,8 @@ def _values(record: Record) -> dict[str, float]:
     return {name: r.value for name, r in record.metrics.items() if r.status == "ok" and r.value is not None}
 
 
-def _measured(record: Record, samples: Mapping[str, tuple[float, ...]], spreads: Mapping[str, Spread]) -> Golden:
-    """The golden of several runs."""
+def _measured(single: Golden, samples: Mapping[str, tuple[float, ...]], spreads: Mapping[str, Spread]) -> Golden:
+    """The golden of several runs, from that of the first."""
     metrics = {
         name: replace(
             approved,
@@ -270,9 +289,9 @@ def _measured(record: Record, samples: Mapping[str, tuple[float, ...]], spreads:
             freedom=spreads[name].freedom,
             samples=samples[name],
         )
-        for name, approved in _single(record).metrics.items()
+        for name, approved in single.metrics.items()
     }
-    return replace(_single(record), runs=len(next(iter(samples.values()))), metrics=metrics)
+    return replace(single, metrics=metrics)
 
 
 def _single(record: Record) -> Golden:
@@ -281,7 +300,7 @@ def _single(record: Record) -> Golden:
         name: Approved(value, record.metrics[name].version, views=len(record.metrics[name].per_view))
         for name, value in _values(record).items()
     }
-    return Golden(record.case, record.protocol_hash, 1, metrics, Provenance.of(record))
+    return Golden(record.case, record.protocol_hash, (record.seed,), metrics, Provenance.of(record))
 
 
 def _with_what_lacks_data(golden: Golden, comparison: Comparison, old: Golden | None) -> Golden:
@@ -296,6 +315,6 @@ def _refuse_lost_noise(record: Record, old: Golden | None) -> None:
         return
     if any(approved.samples for approved in old.metrics.values()):
         raise OptionError(
-            f"{record.case} moved, and its noise was measured on {old.runs} runs of what was before; expected repeats: "
-            "run `evalsuite noise --seeds 1 2`, then approve with --seeds 1 2"
+            f"{record.case} moved, and its noise was measured on {len(old.seeds)} runs of what was before; expected "
+            "repeats: run `evalsuite noise --seeds 1 2 3 4`, then approve with --seeds 1 2 3 4"
         )

@@ -6,23 +6,26 @@ scene, class of device, metric versions, number of views), and what made them (`
 depends on what made it (`KIND_FLOORS`):
 
     tolerance = max(the metric's floor x share of the kind, t quantile x standard deviation of the difference)
+
+The seeds of the samples are named, so that a run can also be held against the sample of its own seed, which it repeats
+but for what changed (`Change.paired`, judged in `evalsuite.gates.means`).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from evalsuite.core.errors import NonFiniteError, SchemaError
-from evalsuite.gates.noise import allowed, visible
+from evalsuite.core.errors import NonFiniteError, OutdatedError, SchemaError
+from evalsuite.gates.noise import alarm, allowed, visible
 from evalsuite.metrics.spec import ENGINE, METRICS, PROBES, MetricSpec
 from evalsuite.records.schema import Reading, Record
 
-SCHEMA = 3
+SCHEMA = 4
 
 Verdict = Literal["same", "better", "worse", "inconclusive", "stale", "no-golden", "not-run", "failed"]
 BLOCKING: frozenset[Verdict] = frozenset({"worse", "stale", "no-golden", "not-run", "failed"})
@@ -50,12 +53,12 @@ class Approved:
     """One metric of a golden.
 
     Attributes:
-        value: mean over the golden's ``runs`` runs, in the metric's unit.
+        value: mean over the golden's seeds, in the metric's unit.
         version: version of the metric's definition.
         sigma: moderated standard deviation of a single run.
         freedom: its degrees of freedom, 0 where nothing was measured.
-        samples: what each seed gave, in the order of the seeds; empty without repeats.
-        views: length of the reading's ``per_view``; None in goldens before schema 2.
+        samples: what each of the golden's seeds gave, in their order; empty without repeats.
+        views: length of the reading's ``per_view``.
     """
 
     value: float
@@ -68,7 +71,7 @@ class Approved:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made the values of a golden; empty where nobody wrote it down (goldens before schema 3).
+    """What made the values of a golden; empty where nobody wrote it down.
 
     Attributes:
         device_class, cpu: where they were made.
@@ -126,16 +129,23 @@ class Golden:
     """Approved values of one case.
 
     Attributes:
-        runs: how many runs the values are the mean of.
+        seeds: of the runs that the values are the mean of.
         metrics: by metric id.
         made: what made them.
+        comparisons: how many values with noise the goldens of its suite hold: they share one error budget.
     """
 
     case: str
     protocol_hash: str
-    runs: int
+    seeds: tuple[int, ...]
     metrics: Mapping[str, Approved] = field(default_factory=dict)
     made: Provenance = Provenance()
+    comparisons: int = 0
+
+    def sample(self, metric: str, seed: int) -> float | None:
+        """What this seed gave; None if it is not among the samples."""
+        samples = self.metrics[metric].samples
+        return samples[self.seeds.index(seed)] if samples and seed in self.seeds else None
 
     def dumps(self) -> str:
         """JSON with sorted keys.
@@ -154,7 +164,8 @@ class Golden:
             "schema": SCHEMA,
             "case": self.case,
             "protocol_hash": self.protocol_hash,
-            "runs": self.runs,
+            "seeds": list(self.seeds),
+            "comparisons": self.comparisons,
             "metrics": {name: _tree(approved) for name, approved in self.metrics.items()},
             "made": asdict(self.made),
         }
@@ -177,52 +188,35 @@ def rounded(number: float) -> float:
     return float(f"{number:.{DIGITS}g}")
 
 
-def _spread_by_degrees(tree: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 had one number of runs for the spread, values of the first run, and no samples."""
-    seeds = tree["seeds"]
-    metrics = {
-        name: {
-            "value": m["value"],
-            "version": m["version"],
-            "sigma": m["noise"],
-            "freedom": seeds - 1,
-            "samples": [],
-            "views": None,
-        }
-        for name, m in tree["metrics"].items()
-    }
-    return {**tree, "schema": 2, "runs": 1, "metrics": metrics}
-
-
-def _without_provenance(tree: dict[str, Any]) -> dict[str, Any]:
-    """Schema 2 did not say what made its values."""
-    return {**tree, "schema": 3, "made": {}}
-
-
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _spread_by_degrees, 2: _without_provenance}
-
-
 def loads(text: str, case: str, source: str) -> Golden:
     """Parse the golden of a case; ``source`` names the file in error messages.
 
     Raises:
         SchemaError: malformed, of another case or of a newer schema.
+        OutdatedError: of an older schema.
     """
     try:
         tree = json.loads(text, parse_constant=_refuse_constant)
         schema = tree["schema"]
         if schema > SCHEMA:
-            raise SchemaError(f"{source} has schema {schema}, this evalsuite reads up to {SCHEMA}; upgrade it")
-        while schema < SCHEMA:
-            tree = _UPGRADES[schema](tree)
-            schema += 1
+            raise SchemaError(f"{source} has schema {schema}, this evalsuite reads {SCHEMA}; upgrade it")
+        if schema < SCHEMA:
+            raise OutdatedError(
+                f"{source} has schema {schema}, this evalsuite reads {SCHEMA}: make the goldens anew (evalsuite noise, "
+                "then evalsuite approve)"
+            )
         if tree["case"] != case:
             raise ValueError(f"it is the golden of {tree['case']}")
         metrics = {
             name: Approved(**{**m, "freedom": float(m["freedom"]), "samples": tuple(m["samples"])})
             for name, m in tree["metrics"].items()
         }
-        return Golden(case, tree["protocol_hash"], tree["runs"], metrics, Provenance(**tree["made"]))
+        seeds = tuple(int(seed) for seed in tree["seeds"])
+        for name, approved in metrics.items():
+            if approved.samples and len(approved.samples) != len(seeds):
+                raise ValueError(f"{name} has {len(approved.samples)} samples of {len(seeds)} seeds")
+        made = Provenance(**tree["made"])
+        return Golden(case, tree["protocol_hash"], seeds, metrics, made, int(tree["comparisons"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SchemaError(f"{source} is not a golden of {case} ({error}); restore it from git") from None
 
@@ -236,6 +230,7 @@ class Change:
         tolerance: the largest drop or gain still called ``same``.
         sigma: standard deviation of ``drop`` under noise alone; 0 where a value has none.
         measured: whether noise was measured, or there is none to measure.
+        paired: by how much the record is worse than the golden's own sample of its seed; None without one.
     """
 
     metric: str
@@ -245,6 +240,7 @@ class Change:
     tolerance: float
     sigma: float = 0.0
     measured: bool = True
+    paired: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -258,7 +254,7 @@ class Change:
     @property
     def sigmas(self) -> float | None:
         """The drop in standard deviations of noise; None for values without any, but for rounding."""
-        return self.drop / self.sigma if self.sigma > DUST * specification(self.metric).floor else None
+        return self.drop / self.sigma if noisy(self.metric, self.sigma) else None
 
     @property
     def visible(self) -> float:
@@ -303,6 +299,7 @@ class GoldenStore:
 
         Raises:
             SchemaError: the file is malformed or of a newer schema.
+            OutdatedError: it is of an older schema.
         """
         path = self.path(case)
         if not path.exists():
@@ -454,15 +451,18 @@ def _change(name: str, golden: Golden, record: Record) -> Change:
     approved = golden.metrics[name]
     assert value is not None
     # one pass has no noise, whatever a file says
-    sigma = approved.sigma * math.sqrt(1 + 1 / golden.runs) if kind == "optimised" else 0.0
+    sigma = approved.sigma * math.sqrt(1 + 1 / len(golden.seeds)) if kind == "optimised" else 0.0
+    own = golden.sample(name, record.seed) if kind == "optimised" else None
+    noise = allowed(sigma, approved.freedom, alarm("cases", golden.comparisons))
     return Change(
         metric=name,
         golden=approved.value,
         value=value,
         drop=spec.drop(approved.value, value),
-        tolerance=max(spec.floor * KIND_FLOORS[kind], allowed(sigma, approved.freedom)),
+        tolerance=max(spec.floor * KIND_FLOORS[kind], noise),
         sigma=sigma,
         measured=kind != "optimised" or approved.freedom > 0,
+        paired=None if own is None else spec.drop(own, value),
     )
 
 
@@ -472,10 +472,22 @@ def describe(comparison: Comparison) -> list[str]:
         return [f"{comparison.verdict:12} {comparison.case}: {comparison.reason}"]
     return [
         f"{change.verdict:12} {comparison.case}: {change.metric} {change.golden:.4f} -> {change.value:.4f} "
-        f"(tolerance {change.tolerance:.4f}{'' if change.sigmas is None else f', {-change.sigmas:+.1f} sigma'})"
+        f"(tolerance {change.tolerance:.4f}, {_size(change)})"
         for change in comparison.changes
         if change.verdict != "same"
     ]
+
+
+def _size(change: Change) -> str:
+    """The move in what it is judged by: noise, or the tolerance of a value that has none but rounding."""
+    if change.sigmas is None:
+        return f"{-change.drop / change.tolerance:+.1f} tolerances"
+    return f"{-change.sigmas:+.1f} sigma"
+
+
+def noisy(metric: str, sigma: float) -> bool:
+    """Whether a standard deviation is more than rounding."""
+    return sigma > DUST * specification(metric).floor
 
 
 def specification(metric: str) -> MetricSpec:

@@ -7,11 +7,14 @@ them only. Three answers, in this order:
 1. *Borrow.* The variance of a case is shrunk towards that of the same arm, budget and N in the other scenes, by as much
    as the scenes are alike (`moderated`; Smyth 2004, "Linear models and empirical Bayes methods for assessing
    differential expression in microarray experiments", section 6.2). How alike they are is the prior's degrees of
-   freedom, estimated per metric over the whole suite: a metric whose spread differs from scene to scene, as that of a
-   mode-hopping one does, gets few of them.
+   freedom, estimated per metric: a metric whose spread differs from scene to scene, as that of a
+   mode-hopping one does, gets few of them. They are estimated per arm and budget: one wild setting says nothing of
+   the others.
 2. *Student, not Gauss.* The tolerance is a quantile of Student's t at the prior's and the case's own degrees of freedom
    (ibid., section 4: the moderated t). Few degrees of freedom give heavy tails: what is poorly known gates widely.
-3. *Say what that costs.* `visible` is the loss that a gate so wide still sees in 19 of 20 runs.
+3. *One budget for a run.* Of a hundred runs of unchanged code one may be called changed, however many values it holds:
+   levels have shares of that (`SHARES`), comparisons of a level share alike (Bonferroni; `alarm`).
+4. *Say what that costs.* `visible` is the loss that a gate so wide still sees in 19 of 20 runs.
 """
 
 from __future__ import annotations
@@ -20,14 +23,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import digamma, ndtri, polygamma, stdtrit
 
-FALSE_ALARM = 5e-5
-"""Chance that one comparison calls pure noise ``worse``. `smoke` makes about 1,500 comparisons of noisy values, most of
-them correlated or below their floor; tests/gates/test_noise.py measures what is left for a whole run."""
+RUN_ALARM = 0.01
+"""Chance that a run of unchanged code has any value that noise alone makes ``worse`` or ``better``."""
+
+Level = Literal["cases", "means", "pairs", "ladders"]
+"""What is compared: single cases, means over scenes, paired means over scenes, means over the ladders of B and C."""
+
+SHARES: Mapping[Level, float] = {"cases": 0.2, "means": 0.2, "pairs": 0.5, "ladders": 0.1}
+"""Of `RUN_ALARM`. Pairs are few and see most: they have half of it."""
 
 POWER = 0.95
 
@@ -52,14 +61,20 @@ Spreads = Mapping[str, Mapping[str, Spread]]
 """By case id and metric id."""
 
 
-def allowed(sigma: float, freedom: float) -> float:
-    """The largest deviation that is still taken for noise.
+def alarm(level: Level, comparisons: int) -> float:
+    """Chance of a false alarm, in either direction, that each of so many comparisons of a level may have."""
+    return RUN_ALARM * SHARES[level] / max(comparisons, 1)
+
+
+def allowed(sigma: float, freedom: float, alarm: float) -> float:
+    """The largest deviation, in either direction, that is still taken for noise.
 
     Args:
         sigma: estimated standard deviation of the deviation.
         freedom: degrees of freedom of the estimate; at least 1 where sigma > 0.
+        alarm: chance that noise alone deviates further.
     """
-    return float(sigma * stdtrit(max(freedom, 1.0), 1 - FALSE_ALARM))
+    return float(-sigma * stdtrit(max(freedom, 1.0), alarm / 2))
 
 
 def visible(tolerance: float, sigma: float) -> float:
@@ -76,11 +91,30 @@ def moderated(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str,
     found: dict[str, dict[str, Spread]] = {case: {} for case in samples}
     for metric in sorted({metric for metrics in samples.values() for metric in metrics}):
         pools = _pools({case: metrics[metric] for case, metrics in samples.items() if metric in metrics})
-        prior = _prior_freedom(pools)
-        for pool in pools:
-            for case, spread in zip(pool.cases, pool.shrunk(prior), strict=True):
-                found[case][metric] = spread
+        for _, alike in groupby(pools, key=lambda pool: ladder_of(pool.cases[0])):
+            ladder = list(alike)
+            prior = _prior_freedom(ladder)
+            for pool in ladder:
+                for case, spread in zip(pool.cases, pool.shrunk(prior), strict=True):
+                    found[case][metric] = spread
     return found
+
+
+def ladder_of(case: str) -> str:
+    """Arm and budget of a case: ``b-capture`` of ``smoke.chair/b-capture-n200``."""
+    return case.split("/")[1].split("-n")[0]
+
+
+def freedom_lines(spreads: Spreads) -> list[str]:
+    """Degrees of freedom of the spreads, per arm and budget: the least, the median and the most over cases and metrics."""
+    freedoms: dict[str, list[float]] = {}
+    for case, metrics in spreads.items():
+        freedoms.setdefault(ladder_of(case), []).extend(s.freedom for s in metrics.values() if s.sigma > 0)
+    return [
+        f"{ladder:12} {min(found):.1f} / {np.median(found):.1f} / {max(found):.1f} degrees of freedom"
+        for ladder, found in sorted(freedoms.items())
+        if found
+    ]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from evalsuite.core.errors import SchemaError
 from evalsuite.gates.claims import Claim
-from evalsuite.gates.golden import Golden, GoldenStore
+from evalsuite.gates.golden import Golden, GoldenStore, noisy
 from evalsuite.gates.noise import moderated
 
 SCHEMA = 1
@@ -68,8 +68,11 @@ def contradictions(goldens: Iterable[Golden]) -> tuple[str, ...]:
         for golden in goldens
     }
     spreads = moderated({case: metrics for case, metrics in samples.items() if metrics})
+    noise = sum(noisy(metric, s.sigma) for metrics in spreads.values() for metric, s in metrics.items())
     found = []
     for golden in goldens:
+        if golden.case in spreads and golden.comparisons != noise:
+            found.append(f"{golden.case} counts {golden.comparisons} values with noise, the samples {noise}")
         for name, approved in golden.metrics.items():
             where = f"{name} of {golden.case}"
             if approved.samples and not _close(approved.value, statistics.fmean(approved.samples)):

@@ -13,12 +13,12 @@ WHERE = "docs/gate.md"
 """Where verdicts are explained."""
 
 _NEXT: Mapping[Verdict, str] = {
-    "worse": "mend what made it worse; if the loss is meant: evalsuite noise --seeds 1 2, then evalsuite approve "
-    '--seeds 1 2 --reason "why"',
+    "worse": "mend what made it worse; if the loss is meant: evalsuite noise --seeds 1 2 3 4, then evalsuite approve "
+    '--seeds 1 2 3 4 --reason "why"',
     "failed": "mend what the line above names",
     "not-run": "bring what the line above names",
     "no-golden": 'look at the record; if it is good: evalsuite approve --reason "why"',
-    "stale": 'evalsuite noise --seeds 1 2, then evalsuite approve --seeds 1 2 --reason "why"',
+    "stale": 'evalsuite noise --seeds 1 2 3 4, then evalsuite approve --seeds 1 2 3 4 --reason "why"',
 }
 
 

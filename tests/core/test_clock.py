@@ -76,6 +76,10 @@ def test_seconds_measured_elsewhere_are_added(clock: Clock, fake: FakeTime) -> N
         fake.now += 1
         clock.charge("forward", 2.0)
     assert clock.snapshot() == {"sfm": 10.5, "forward": 2.0}
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_seconds_of_an_unknown_phase_are_refused(clock: Clock) -> None:
     with pytest.raises(PhaseError, match="'lunch' is no phase"):
         clock.charge("lunch", 1.0)  # type: ignore[arg-type]
 
