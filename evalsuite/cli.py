@@ -137,7 +137,9 @@ def _add_run(commands: Any) -> None:
 def _add_noise(commands: Any) -> None:
     noise = _command(commands, "noise", "study:noise", "repeat the optimised arms with other seeds")
     _add_suite(noise)
-    noise.add_argument("--seeds", nargs="*", type=_seed, default=[1, 2, 3, 4], help="none: do nothing (default: 1 2 3 4)")
+    noise.add_argument(
+        "--seeds", nargs="*", type=_seed, default=[1, 2, 3, 4], help="none: do nothing (default: 1 2 3 4)"
+    )
     _add_execution(noise)
 
 

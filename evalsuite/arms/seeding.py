@@ -12,6 +12,7 @@ from torch import Tensor
 from evalsuite.core.clock import Clock
 from evalsuite.core.conventions import sh0_from_rgb
 from evalsuite.core.errors import BadDataError
+from evalsuite.core.memory import reset_peak
 from evalsuite.core.types import Evidence, Gaussians, Points
 from evalsuite.scenes.structures import structure_of
 
@@ -41,6 +42,7 @@ def seed_gaussians(
     else:
         sfm = structure_of(evidence.supervision, evidence.background, structures)
         clock.charge("sfm", sfm.seconds)
+        reset_peak()  # whether it was made here or read must not show in the arm's memory
         points = _inside(sfm.points, evidence)
         source = f"{len(points)} SfM points, reprojection error {sfm.reprojection_error_px:.2f} px"
     with clock.phase("sfm"):

@@ -304,8 +304,9 @@ def _single(record: Record) -> Golden:
 
 
 def _with_what_lacks_data(golden: Golden, comparison: Comparison, old: Golden | None) -> Golden:
-    """An optional metric that this machine cannot measure keeps what was approved."""
-    kept = {} if old is None else {n: old.metrics[n] for n in comparison.left_out if n in old.metrics}
+    """An optional metric that this machine cannot measure keeps its value, but no samples: they are of other runs."""
+    known = {} if old is None else {n: old.metrics[n] for n in comparison.left_out if n in old.metrics}
+    kept = {name: replace(approved, sigma=0.0, freedom=0.0, samples=()) for name, approved in known.items()}
     return replace(golden, metrics={**kept, **golden.metrics})
 
 

@@ -106,7 +106,7 @@ def ladder_of(case: str) -> str:
 
 
 def freedom_lines(spreads: Spreads) -> list[str]:
-    """Degrees of freedom of the spreads, per arm and budget: the least, the median and the most over cases and metrics."""
+    """Degrees of freedom per arm and budget: the least, the median and the most over its cases and metrics."""
     freedoms: dict[str, list[float]] = {}
     for case, metrics in spreads.items():
         freedoms.setdefault(ladder_of(case), []).extend(s.freedom for s in metrics.values() if s.sigma > 0)

@@ -46,5 +46,11 @@ def golden(
     """A golden whose noise was measured: as nothing, unless told otherwise. Its values are the mean of many runs."""
     values = {"psnr": 25.0} if values is None else values
     approved = {metric: Approved(value, 1, sigma, freedom, views=1) for metric, value in values.items()}
-    fields: dict[str, Any] = {"case": case, "protocol_hash": HASH, "runs": 3, "metrics": approved}
+    fields: dict[str, Any] = {
+        "case": case,
+        "protocol_hash": HASH,
+        "seeds": (0, 1, 2),
+        "metrics": approved,
+        "comparisons": 1,
+    }
     return Golden(**{**fields, **other})

@@ -50,7 +50,7 @@ def approve_seeds(
 def one_run(values: Mapping[str, float], case: str) -> Golden:
     """What an approval without seeds writes: nothing is known of the noise."""
     metrics = {m: Approved(v, 1, views=1) for m, v in values.items()}
-    return Golden(case, golden().protocol_hash, 1, metrics, Provenance.of(record(case=case)))
+    return Golden(case, golden().protocol_hash, (0,), metrics, Provenance.of(record(case=case)))
 
 
 def contents(goldens: GoldenStore) -> dict[str, bytes]:
@@ -119,7 +119,7 @@ def test_noise_is_the_spread_over_seeds(records: RecordStore, goldens: GoldenSto
     found = goldens.read(B)
     assert found is not None
     assert found.metrics == {"psnr": Approved(25.1, 1, 0.3, 2.0, (25.1, 25.4, 24.8), 1)}
-    assert (found.runs, found.made) == (3, Provenance.of(record()))
+    assert (found.seeds, found.made, found.comparisons) == ((0, 1, 2), Provenance.of(record()), 1)
 
 
 def test_the_golden_is_the_mean_over_seeds(records: RecordStore, goldens: GoldenStore) -> None:
@@ -127,7 +127,7 @@ def test_the_golden_is_the_mean_over_seeds(records: RecordStore, goldens: Golden
     approve_seeds(records, [B], goldens, (1, 2))
     found = goldens.read(B)
     assert found is not None
-    assert (found.metrics["psnr"].value, found.runs) == (25.3, 3)
+    assert (found.metrics["psnr"].value, found.seeds) == (25.3, (0, 1, 2))
     assert compare(B, records.read(B), found).verdict == "same"
 
 
@@ -167,7 +167,9 @@ def test_what_moved_without_new_repeats_is_refused(records: RecordStore, goldens
     approve_seeds(records, [A, B], goldens, (1, 2))
     before = contents(goldens)
     run(records, {A: 22.0, B: 529.0})
-    with pytest.raises(OptionError, match=rf"{B} moved, .* measured on 3 runs .*: run `evalsuite noise --seeds 1 2`"):
+    with pytest.raises(
+        OptionError, match=rf"{B} moved, .* measured on 3 runs .*: run `evalsuite noise --seeds 1 2 3 4`"
+    ):
         approve(records, [A, B], goldens)
     assert contents(goldens) == before, "half an approval is no approval"
 
@@ -189,6 +191,58 @@ def test_repeats_write_every_optimised_case_from_themselves(records: RecordStore
     assert found is not None
     assert found.metrics["psnr"].samples == (25.03, 25.05, 25.04)
     assert found.metrics["psnr"].value == pytest.approx(25.04)
+
+
+def test_goldens_of_an_older_schema_are_made_anew(records: RecordStore, goldens: GoldenStore) -> None:
+    """Nothing of them is read, so that nobody has to delete them first."""
+    for case in (A, B):
+        goldens.path(case).parent.mkdir(parents=True, exist_ok=True)
+        goldens.path(case).write_text('{"schema": 3}')
+    run(records, {A: 20.0, B: 25.0, f"{B}-s1": 25.3})
+    changed = approve_seeds(records, [A, B], goldens, (1,))
+    assert [(c.case, c.verdict) for c in changed] == [(A, "stale"), (B, "stale")]
+    assert "has schema 3, this evalsuite reads 4" in changed[0].reason
+    found = goldens.read(B)
+    assert found is not None
+    assert (found.seeds, found.metrics["psnr"].samples) == ((0, 1), (25.0, 25.3))
+    assert goldens.read(A) == one_run({"psnr": 20.0}, A)
+
+
+def test_goldens_know_how_many_values_with_noise_there_are(records: RecordStore, goldens: GoldenStore) -> None:
+    """They share one error budget; a value that no seed moves has no part in it."""
+    for seed, suffix in enumerate(("", "-s1", "-s2")):
+        records.write(record({"psnr": 25.0 + seed, "ssim": 0.5}, B + suffix))
+        records.write(record({"psnr": 24.0 + seed, "ssim": 0.5 + 0.1 * seed}, C + suffix))
+    run(records, {A: 20.0})
+    approve_seeds(records, [A, B, C], goldens, (1, 2))
+    assert [g.comparisons for case in (A, B, C) if (g := goldens.read(case))] == [0, 3, 3]
+    assert contradictions(g for case in (A, B, C) if (g := goldens.read(case))) == ()
+
+
+def test_a_seed_named_twice_is_refused(records: RecordStore, goldens: GoldenStore) -> None:
+    run(records, {B: 25.0, f"{B}-s1": 25.3})
+    with pytest.raises(OptionError, match="seeds 1 1 name one twice"):
+        approve_seeds(records, [B], goldens, (1, 1))
+    assert goldens.cases() == ()
+
+
+def test_what_this_machine_cannot_measure_leaves_no_samples_of_other_runs(
+    records: RecordStore, goldens: GoldenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS._items, "ssim", replace(METRICS["ssim"], optional=True))
+    for seed, suffix in enumerate(("", "-s1")):
+        records.write(record({"psnr": 25.0 + seed, "ssim": 0.5 + 0.1 * seed}, B + suffix))
+    approve_seeds(records, [B], goldens, (1,))
+    for seed, suffix in enumerate(("", "-s1", "-s2")):
+        poorer = record({"psnr": 22.0 + seed}, B + suffix)
+        void = {"ssim": Reading(None, (), 1, "missing-data")}
+        records.write(replace(poorer, metrics={**poorer.metrics, **void}))
+    approve_seeds(records, [B], goldens, (1, 2))
+    found = goldens.read(B)
+    assert found is not None
+    assert found.metrics["psnr"].samples == (22.0, 23.0, 24.0)
+    assert found.metrics["ssim"] == Approved(0.55, 1, views=1)
+    assert contradictions([found]) == ()
 
 
 def test_an_arm_that_optimises_nothing_has_no_noise(records: RecordStore, goldens: GoldenStore) -> None:

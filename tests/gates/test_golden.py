@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from made_up import CASE, HASH, LIBRARIES, SOURCE, golden, record
 from scipy.stats import t
 
-from evalsuite.core.errors import EvalsuiteError, SchemaError
+from evalsuite.core.errors import EvalsuiteError, OutdatedError, SchemaError
 from evalsuite.gates import golden as golden_module
 from evalsuite.gates.golden import (
     BLOCKING,
@@ -29,9 +28,8 @@ from evalsuite.gates.golden import (
     compare,
     describe,
     kind_of,
-    loads,
 )
-from evalsuite.gates.noise import FALSE_ALARM
+from evalsuite.gates.noise import alarm
 from evalsuite.metrics.spec import ENGINE, METRICS, PROBES, MetricSpec
 from evalsuite.records.schema import Reading, Record
 
@@ -52,8 +50,8 @@ def _specs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def times(freedom: float) -> float:
-    """How many standard deviations of one run a golden of three runs allows."""
-    return float(t.isf(FALSE_ALARM, freedom)) * math.sqrt(4 / 3)
+    """How many standard deviations of one run a golden of three runs allows, whose suite compares one value."""
+    return float(t.isf(alarm("cases", 1) / 2, freedom)) * math.sqrt(4 / 3)
 
 
 def with_extra(found: Record, status: Any = "ok", value: float | None = 0.5) -> Record:
@@ -107,10 +105,33 @@ def test_noise_below_the_floor_leaves_the_floor() -> None:
 
 
 def test_a_golden_of_one_run_is_a_noisier_reference_than_one_of_many() -> None:
-    few, many = (compare(CASE, record(), golden(sigma=0.1, runs=runs)).changes[0] for runs in (1, 1000))
+    few, many = (compare(CASE, record(), golden(sigma=0.1, seeds=tuple(range(runs)))).changes[0] for runs in (1, 1000))
     assert few.sigma == pytest.approx(0.1 * math.sqrt(2))
     assert many.sigma == pytest.approx(0.1, rel=1e-3)
     assert few.visible > few.tolerance > many.tolerance
+
+
+def test_a_run_is_held_against_the_sample_of_its_own_seed_too() -> None:
+    approved = golden(metrics={"psnr": Approved(25.2, 1, 0.2, 12.0, (25.0, 25.2, 25.4), 1)})
+    for seed, paired in ((0, 0.3), (1, 0.5), (2, 0.7), (3, None)):
+        found = record({"psnr": 24.7}, seed=seed)
+        (change,) = compare(CASE, found, approved).changes
+        assert change.drop == pytest.approx(0.5), "a single case is judged against the mean"
+        assert change.paired == (None if paired is None else pytest.approx(paired))
+
+
+def test_without_samples_and_without_steps_there_is_no_pair() -> None:
+    (change,) = compare(CASE, record(), golden()).changes
+    assert change.paired is None
+    sampled = golden(case=A, metrics={"psnr": Approved(25.0, 1, samples=(25.0, 25.0, 25.0), views=1)})
+    (change,) = compare(A, record(case=A), sampled).changes
+    assert change.paired is None
+
+
+def test_the_more_is_compared_the_more_is_allowed_each() -> None:
+    limits = [compare(CASE, record(), golden(sigma=0.1, comparisons=n)).changes[0].tolerance for n in (1, 100, 10_000)]
+    assert limits == sorted(limits)
+    assert limits[1] == pytest.approx(0.1 * math.sqrt(4 / 3) * float(t.isf(alarm("cases", 100) / 2, 12)))
 
 
 @pytest.mark.parametrize(
@@ -316,7 +337,7 @@ def test_a_line_says_what_moved_and_by_how_much() -> None:
 
 def test_a_golden_comes_back(goldens: GoldenStore) -> None:
     approved = {"psnr": Approved(25.125, 1, 0.5, 9.5, (25.0, 25.25), 12), "ssim": Approved(0.75, 2)}
-    written = golden(metrics=approved, made=MADE)
+    written = golden(metrics=approved, made=MADE, seeds=(0, 7), comparisons=1234)
     goldens.write(written)
     assert goldens.read(CASE) == written
     assert goldens.path(CASE).relative_to(goldens.folder.parents[1]).as_posix() == (
@@ -338,7 +359,7 @@ def test_rounding_is_no_spread_to_count_in() -> None:
     dust = Change("psnr", 20.0, 19.0, 1.0, 0.02, sigma=SPECS["psnr"].floor * 1e-7)
     assert dust.sigmas is None
     assert describe(Comparison(A, "worse", (dust,))) == [
-        f"worse        {A}: psnr 20.0000 -> 19.0000 (tolerance 0.0200)"
+        f"worse        {A}: psnr 20.0000 -> 19.0000 (tolerance 0.0200, -50.0 tolerances)"
     ]
     assert replace(dust, sigma=SPECS["psnr"].floor * 1e-5).sigmas == pytest.approx(1 / (SPECS["psnr"].floor * 1e-5))
 
@@ -374,24 +395,26 @@ def test_a_damaged_fingerprint_is_refused_by_name(goldens: GoldenStore) -> None:
         lambda tree: json.dumps(tree)[:50],
         lambda tree: "[]",
         lambda tree: json.dumps({**tree, "schema": "1"}),
-        lambda tree: json.dumps({key: value for key, value in tree.items() if key != "runs"}),
+        lambda tree: json.dumps({key: value for key, value in tree.items() if key != "seeds"}),
         lambda tree: json.dumps({**tree, "metrics": {"psnr": {"value": 1.0}}}),
         lambda tree: json.dumps({**tree, "metrics": {"psnr": 1.0}}),
         lambda tree: json.dumps({**tree, "metrics": []}),
         lambda tree: json.dumps({**tree, "metrics": {"psnr": {**tree["metrics"]["psnr"], "value": math.nan}}}),
         lambda tree: json.dumps({**tree, "case": "smoke.table/a"}),
+        lambda tree: json.dumps({**tree, "metrics": {"psnr": {**tree["metrics"]["psnr"], "samples": [1.0, 2.0]}}}),
     ],
     ids=[
         "empty",
         "truncated",
         "list",
         "schema-text",
-        "no-runs",
+        "no-seeds",
         "short",
         "number",
         "metrics-list",
         "nan",
         "of-another-case",
+        "samples-without-seed",
     ],
 )
 def test_a_damaged_golden_is_refused_by_name(goldens: GoldenStore, damage: Any) -> None:
@@ -407,7 +430,7 @@ def test_a_newer_golden_is_refused(goldens: GoldenStore) -> None:
     goldens.write(golden())
     path = goldens.path(CASE)
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": golden_module.SCHEMA + 1}))
-    with pytest.raises(SchemaError, match=r"n50\.json has schema 4, this evalsuite reads up to 3; upgrade"):
+    with pytest.raises(SchemaError, match=r"n50\.json has schema 5, this evalsuite reads 4; upgrade"):
         goldens.read(CASE)
 
 
@@ -418,23 +441,15 @@ def test_a_golden_that_is_no_text_is_named(goldens: GoldenStore) -> None:
         goldens.read(CASE)
 
 
-def test_the_golden_of_schema_2_does_not_say_what_made_it() -> None:
-    metrics = {"psnr": {"value": 25.0, "version": 1, "sigma": 0.0, "freedom": 0, "samples": [], "views": 1}}
-    tree = {"case": CASE, "metrics": metrics, "protocol_hash": HASH, "runs": 1, "schema": 2}
-    assert loads(json.dumps(tree), CASE, "a file").made == Provenance()
-
-
-def test_an_older_golden_is_read() -> None:
-    tree: Mapping[str, Any] = {
-        "case": CASE,
-        "metrics": {"psnr": {"noise": 0.5, "value": 25.0, "version": 1}},
-        "protocol_hash": HASH,
-        "schema": 1,
-        "seeds": 3,
-    }
-    found = loads(json.dumps(tree), CASE, "a file")
-    assert found == Golden(CASE, HASH, 1, {"psnr": Approved(25.0, 1, 0.5, 2.0)})
-    assert compare(CASE, record(), found).verdict == "same"
+@pytest.mark.parametrize("schema", [1, 2, 3])
+def test_an_older_golden_is_refused_with_the_way_out(goldens: GoldenStore, schema: int) -> None:
+    goldens.write(golden())
+    path = goldens.path(CASE)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": schema}))
+    with pytest.raises(
+        OutdatedError, match=rf"n50\.json has schema {schema}, this evalsuite reads 4: make the goldens "
+    ):
+        goldens.read(CASE)
 
 
 @pytest.mark.parametrize("field", ["value", "sigma", "freedom", "samples"])

@@ -13,7 +13,7 @@ from scipy.stats import t
 from evalsuite.gates.approval import Repeats, approve
 from evalsuite.gates.golden import Approved, Comparison, Golden, GoldenStore, compare
 from evalsuite.gates.means import LADDERS, Mean, means
-from evalsuite.gates.noise import FALSE_ALARM
+from evalsuite.gates.noise import alarm
 from evalsuite.records.store import RecordStore
 
 SCENES = tuple(f"smoke.s{i}" for i in range(6))
@@ -44,8 +44,8 @@ def lost(goldens: dict[str, Golden], loss: float, settings: tuple[str, ...] = SE
     }
 
 
-def by_name(found: list[Mean]) -> dict[str, Mean]:
-    return {mean.setting: mean for mean in found}
+def by_name(found: list[Mean], paired: bool = False) -> dict[str, Mean]:
+    return {mean.setting: mean for mean in found if mean.paired == paired}
 
 
 def test_one_mean_per_setting_and_one_over_the_ladders() -> None:
@@ -67,7 +67,7 @@ def test_a_loss_that_hides_in_every_case_shows_in_the_mean() -> None:
 
 def test_a_loss_that_hides_in_every_mean_shows_over_the_ladders() -> None:
     goldens = sampled()
-    found = by_name(judged(goldens, lost(goldens, 0.5)))
+    found = by_name(judged(goldens, lost(goldens, 0.4)))
     assert {found[setting].verdict for setting in SETTINGS} == {"same"}
     assert found[LADDERS].verdict == "worse"
 
@@ -78,7 +78,7 @@ def test_the_tolerance_of_a_mean_is_that_of_its_own_runs() -> None:
     found = by_name(judged(goldens, lost(goldens, 0.1)))["b-capture-n50"]
     sigma = SIGMA * math.sqrt(4 / 3) / math.sqrt(6)
     assert found.sigma == pytest.approx(sigma)
-    assert found.tolerance == pytest.approx(t.isf(FALSE_ALARM, 12) * sigma)
+    assert found.tolerance == pytest.approx(t.isf(alarm("means", len(SETTINGS)) / 2, 12) * sigma)
     assert found.drop == pytest.approx(0.1)
     assert found.visible > found.tolerance
 
@@ -89,7 +89,7 @@ def test_one_noisy_scene_leaves_few_degrees_of_freedom() -> None:
     loud = Approved(30.0, 1, 50 * SIGMA, 2.0, (20.0, 30.0, 40.0), 1)
     goldens[wild.case] = golden(case=wild.case, metrics={"psnr": loud})
     found = by_name(judged(goldens, lost(goldens, 0.0)))["b-capture-n50"]
-    assert found.tolerance / found.sigma > 0.9 * t.isf(FALSE_ALARM, 2)
+    assert found.tolerance / found.sigma > 0.9 * t.isf(alarm("means", len(SETTINGS)) / 2, 2)
 
 
 def test_without_noise_the_floor_shrinks_with_the_scenes() -> None:
@@ -110,7 +110,7 @@ def test_one_scene_is_no_mean_and_unmeasured_noise_no_evidence() -> None:
 
 def test_rounding_is_no_spread_to_count_in() -> None:
     dust = Mean("b-capture-n0", "psnr", "dB", 1.0, 0.01, 1e-17, 6, "smoke.s0")
-    assert "(tolerance 0.01; most in smoke.s0)" in str(dust)
+    assert "(tolerance 0.01, +100.0 tolerances; most in smoke.s0)" in str(dust)
     assert "+10.0 sigma" in str(replace(dust, sigma=0.1))
     assert "+2.0 sigma" in str(replace(dust, setting=LADDERS, unit="sigma", sigma=0.5))
 
@@ -128,6 +128,68 @@ def test_rounding_makes_no_tolerance_wider() -> None:
         assert [mean.setting for mean in found] == ["b-capture-n0"]
         tolerances.append(found[0].tolerance)
     assert tolerances[0] == pytest.approx(tolerances[1])
+
+
+# --- pairs
+
+
+def repeated(goldens: dict[str, Golden], drops: np.ndarray, seed: int = 0) -> list[Mean]:
+    """Paired means of a run that repeats the samples of its seed, but for what it lost per scene."""
+    own = dict(zip(SCENES, drops, strict=True))
+    comparisons = []
+    for case, approved in goldens.items():
+        sample = approved.sample("psnr", seed)
+        value = (25.0 if sample is None else sample) - own[case.split("/")[0]]
+        comparisons.append(compare(case, record({"psnr": float(value)}, case, seed=seed), approved))
+    return [mean for mean in means(comparisons, goldens) if mean.paired]
+
+
+def test_unchanged_code_is_the_same_by_pairs_too() -> None:
+    """To the bit, and to rounding: its scatter over scenes says nothing, however consistent it is."""
+    found = repeated(sampled(), np.zeros(6))
+    assert [mean.setting for mean in found] == list(SETTINGS)
+    assert {(mean.verdict, mean.tolerance) for mean in found} == {("same", 0.4 * 0.05)}
+    dust = repeated(sampled(), np.full(6, 1e-4))
+    assert {mean.verdict for mean in dust} == {"same"}
+    assert "+0.0 tolerances; most in" in str(dust[0])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pairs_see_what_the_noise_of_seeds_hides(seed: int) -> None:
+    """0.05 dB in the mean, where the seeds scatter by 0.2 dB in every scene."""
+    goldens = sampled()
+    drops = 0.05 + 0.006 * np.array([-1.0, 1.0, -0.5, 0.5, 0.8, -0.8])
+    found = repeated(goldens, drops, seed)
+    assert {mean.verdict for mean in found} == {"worse"}
+    assert {mean.verdict for mean in repeated(goldens, -drops, seed)} == {"better"}
+    assert "lost +0.05 dB in the mean over 6 scenes, each against its golden's own sample" in str(found[0])
+    values = lost(goldens, 0.05)
+    assert {mean.verdict for mean in judged(goldens, values) if not mean.paired} == {"same"}
+
+
+def test_a_loss_that_scatters_over_scenes_is_no_proof() -> None:
+    """What a change gives that draws the randomness anew."""
+    found = repeated(sampled(), 0.05 + 0.2 * np.array([-1.0, 1.0, -0.5, 0.5, 0.8, -0.8]))
+    assert {mean.verdict for mean in found} == {"same"}
+    assert found[0].tolerance > 5 * found[0].sigma
+
+
+def test_another_seed_than_the_samples_has_no_pairs() -> None:
+    assert repeated(sampled(), np.zeros(6), seed=3) == []
+
+
+def test_two_scenes_and_unregistered_metrics_have_no_pairs() -> None:
+    goldens = sampled()
+    two = {case: g for case, g in goldens.items() if case.split("/")[0] in SCENES[:2]}
+    assert not any(mean.paired for mean in judged(two, lost(two, 0.0)))
+    shape = {
+        case: golden(case=case, metrics={"alpha-iou": Approved(0.9, 1, 0.01, 12.0, (0.9, 0.89, 0.91), 1)})
+        for case in goldens
+    }
+    comparisons = [compare(case, record({"alpha-iou": 0.9}, case), g) for case, g in shape.items()]
+    found = means(comparisons, shape)
+    assert found
+    assert not any(mean.paired for mean in found)
 
 
 def test_what_was_not_compared_is_left_out() -> None:
@@ -152,7 +214,7 @@ def test_the_line_names_the_scene_that_lost_most() -> None:
 def test_null_runs_pass_whether_or_not_checkpoints_move_together(
     correlation: float, records: RecordStore, goldens: GoldenStore
 ) -> None:
-    """Twenty runs with other seeds against goldens of three: no mean calls one worse."""
+    """Twenty runs with other seeds against goldens of three: no mean calls one worse. They have no pairs."""
     rng = np.random.default_rng(6)
     cases = [f"{scene}/{setting}" for scene in SCENES for setting in SETTINGS]
 
@@ -170,5 +232,9 @@ def test_null_runs_pass_whether_or_not_checkpoints_move_together(
             records.write(record({"psnr": value}, case + suffix))
     approve(records, cases, goldens, Repeats((1, 2), records))
     approved = {case: g for case in cases if (g := goldens.read(case))}
-    verdicts = [mean.verdict for _ in range(20) for mean in judged(approved, run())]
+    comparisons = [
+        [compare(case, record({"psnr": value}, case, seed=9), approved[case]) for case, value in run().items()]
+        for _ in range(20)
+    ]
+    verdicts = [mean.verdict for found in comparisons for mean in means(found, approved)]
     assert verdicts == ["same"] * 20 * 5

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 
-from evalsuite.gates.noise import FALSE_ALARM, POWER, Spread, allowed, moderated, visible
+from evalsuite.gates.noise import (
+    POWER,
+    RUN_ALARM,
+    SHARES,
+    Level,
+    Spread,
+    alarm,
+    allowed,
+    freedom_lines,
+    moderated,
+    visible,
+)
 
 SCENES, SETTINGS, SEEDS = 6, 13, 3
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -95,29 +106,66 @@ def test_the_unit_does_not_matter(scale: float, seed: int) -> None:
         assert after[name]["psnr"].freedom == pytest.approx(before[name]["psnr"].freedom, rel=1e-6)
 
 
+def test_a_wild_ladder_drags_no_other() -> None:
+    """Scenes of C under four views differ wildly; those of B under the whole capture are alike and stay sharp."""
+    rng = np.random.default_rng(3)
+    calm = {case(i, f"b-capture-n{n}"): rng.normal(30, 0.01, SEEDS) for i in range(SCENES) for n in (50, 200)}
+    unruly = {
+        case(i, f"c-inputs-n{n}"): rng.normal(30, math.exp(rng.normal(0, 2)), SEEDS)
+        for i in range(SCENES)
+        for n in (50, 200)
+    }
+    alone, beside = suite(calm), suite({**calm, **unruly})
+    assert {name: beside[name] for name in calm} == alone
+
+
+def test_degrees_of_freedom_are_told_per_arm_and_budget() -> None:
+    spreads = {
+        "a/b-capture-n50": {"psnr": Spread(0.1, 12.0), "ssim": Spread(0.0, 2.0)},
+        "a/b-capture-n200": {"psnr": Spread(0.1, 6.0)},
+        "b/b-capture-n50": {"psnr": Spread(0.2, 9.0)},
+        "a/c-inputs-n50": {"psnr": Spread(0.2, 2.5)},
+        "a/visual-hull": {"psnr": Spread(0.0, 2.0)},
+    }
+    assert freedom_lines(spreads) == [
+        "b-capture    6.0 / 9.0 / 12.0 degrees of freedom",
+        "c-inputs     2.5 / 2.5 / 2.5 degrees of freedom",
+    ]
+
+
+@given(st.dictionaries(st.sampled_from(sorted(SHARES)), st.integers(1, 10**5)))
+def test_whatever_is_compared_a_run_has_one_budget(counts: dict[Level, int]) -> None:
+    spent = sum(count * alarm(level, count) for level, count in counts.items())
+    assert spent <= RUN_ALARM * (1 + 1e-9)
+    assert math.fsum(SHARES.values()) == pytest.approx(1.0)
+
+
 # --- the tolerance
 
 
 @pytest.mark.parametrize("freedom", [1.0, 4.5, 12.0, 1e6])
 def test_the_tolerance_is_a_quantile_of_student(freedom: float) -> None:
-    assert allowed(2.0, freedom) == pytest.approx(2.0 * t.isf(FALSE_ALARM, freedom))
+    assert allowed(2.0, freedom, 1e-4) == pytest.approx(2.0 * t.isf(5e-5, freedom)), "either direction"
 
 
 def test_less_is_allowed_the_more_is_known() -> None:
-    limits = [allowed(1.0, freedom) for freedom in (2.0, 4.0, 8.0, 16.0, 1e6)]
+    limits = [allowed(1.0, freedom, 1e-4) for freedom in (2.0, 4.0, 8.0, 16.0, 1e6)]
     assert limits == sorted(limits, reverse=True)
-    assert limits[-1] == pytest.approx(norm.isf(FALSE_ALARM), rel=1e-3)
+    assert limits[-1] == pytest.approx(norm.isf(5e-5), rel=1e-3)
 
 
 def test_the_visible_loss_is_seen_as_often_as_promised() -> None:
     rng = np.random.default_rng(4)
-    tolerance = allowed(0.1, 12.0)
+    tolerance = allowed(0.1, 12.0, 1e-4)
     losses = visible(tolerance, 0.1) + rng.normal(0, 0.1, 200_000)
     assert (losses > tolerance).mean() == pytest.approx(POWER, abs=0.002)
 
 
 # --- false alarms and detection, simulated
 
+
+EACH = alarm("cases", SCENES * SETTINGS * 13)
+"""A suite of thirteen metrics: each study below is one of them."""
 
 NAMES = [case(i, f"b-capture-n{n}") for n in range(SETTINGS) for i in range(SCENES)]
 
@@ -133,7 +181,7 @@ def studies(spread: Draw, seeds: int, count: int) -> Iterator[tuple[np.ndarray, 
         golden, record = draws[:, :seeds], draws[:, seeds]
         found = suite(dict(zip(NAMES, golden, strict=True)))
         sigmas = np.array([found[name]["psnr"].sigma for name in NAMES]) * math.sqrt(1 + 1 / seeds)
-        limits = [allowed(s, found[name]["psnr"].freedom) for s, name in zip(sigmas, NAMES, strict=True)]
+        limits = [allowed(s, found[name]["psnr"].freedom, EACH) for s, name in zip(sigmas, NAMES, strict=True)]
         yield golden.mean(axis=1) - record, sigmas, np.array(limits)
 
 
@@ -176,7 +224,7 @@ def test_false_alarms_are_rare_even_from_three_seeds(spread: Draw, most: float) 
 
 
 def test_more_seeds_see_more() -> None:
-    seen = [worse(alike, seeds, 25, loss=7.0) for seeds in (3, 5, 10)]
+    seen = [worse(alike, seeds, 25, loss=8.0) for seeds in (3, 5, 10)]
     assert seen == sorted(seen)
     assert seen[0] < 0.9 < seen[2]
 

@@ -84,7 +84,7 @@ def honest() -> list[Golden]:
     goldens = [measured(B, (25.0, 25.3, 25.1)), measured(B.replace("chair", "truck"), (20.0, 20.1, 20.3))]
     spreads = moderated({g.case: {"psnr": g.metrics["psnr"].samples} for g in goldens})
     return [
-        replace(g, metrics={"psnr": replace(g.metrics["psnr"], sigma=s.sigma, freedom=s.freedom)})
+        replace(g, comparisons=2, metrics={"psnr": replace(g.metrics["psnr"], sigma=s.sigma, freedom=s.freedom)})
         for g in goldens
         for s in [spreads[g.case]["psnr"]]
     ]
@@ -107,6 +107,13 @@ def test_a_golden_that_contradicts_its_samples_is_named(field: str, value: objec
     first, second = honest()
     first = replace(first, metrics={"psnr": replace(first.metrics["psnr"], **{field: value})})  # type: ignore[arg-type]
     assert any(message in line for line in contradictions([first, second]))
+
+
+def test_a_golden_that_counts_fewer_values_than_there_are_is_named() -> None:
+    """It would be held more tightly than the budget of a run allows, or a golden that counts more less so."""
+    first, second = honest()
+    found = contradictions([replace(first, comparisons=1000), second])
+    assert found == (f"{B} counts 1000 values with noise, the samples 2",)
 
 
 def test_noise_without_samples_is_nobodys_measurement() -> None:
