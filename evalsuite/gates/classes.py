@@ -19,6 +19,6 @@ def missing_class(goldens: GoldenStore) -> str | None:
     device = " --device cuda" if device_class.startswith("cuda") else ""
     return (
         f"no goldens for {device_class} yet ({suite} has {', '.join(present) or 'none on any class'}): run `evalsuite "
-        f"run --suite {suite}{device}` and `evalsuite noise --suite {suite}{device} --seeds 1 2 3 4`, look at the records, "
-        f'then `evalsuite approve --suite {suite} --seeds 1 2 3 4 --reason "..."` and commit golden/'
+        f"run --suite {suite}{device}` and `evalsuite noise --suite {suite}{device} --seeds 1 2 3 4`, look at the "
+        f'records, then `evalsuite approve --suite {suite} --seeds 1 2 3 4 --reason "..."` and commit golden/'
     )

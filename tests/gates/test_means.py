@@ -12,8 +12,9 @@ from scipy.stats import t
 
 from evalsuite.gates.approval import Repeats, approve
 from evalsuite.gates.golden import Approved, Comparison, Golden, GoldenStore, compare
-from evalsuite.gates.means import LADDERS, Mean, means
-from evalsuite.gates.noise import alarm
+from evalsuite.gates.means import LADDERS, PAIRED, Mean, means
+from evalsuite.gates.noise import RUN_ALARM, alarm, moderated
+from evalsuite.metrics.spec import METRICS
 from evalsuite.records.store import RecordStore
 
 SCENES = tuple(f"smoke.s{i}" for i in range(6))
@@ -238,3 +239,100 @@ def test_null_runs_pass_whether_or_not_checkpoints_move_together(
     ]
     verdicts = [mean.verdict for found in comparisons for mean in means(found, approved)]
     assert verdicts == ["same"] * 20 * 5
+
+
+def test_what_is_paired_is_registered_and_has_a_direction() -> None:
+    assert {METRICS[name].direction for name in PAIRED} <= {"higher", "lower"}
+
+
+# --- a run as a whole
+
+METRICS_SHOWN = ("psnr", "ssim", "flip-67")
+LEVELS = {"psnr": 30.0, "ssim": 0.9, "flip-67": 0.1}
+NOISE = {"psnr": 0.2, "ssim": 0.003, "flip-67": 0.004}
+SEEDS = 5
+PAIRED_NOISE = 0.0025
+"""Standard deviation of the paired mean of six scenes in dB, with the sign of one gradient turned."""
+
+
+class Code:
+    """Draws values of a whole study, as one version of the code makes them: scenes of their own, checkpoints alike."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.scale = {(scene, setting): math.exp(rng.normal(0, 0.5)) for scene in SCENES for setting in SETTINGS}
+
+    def run(self) -> dict[str, dict[str, float]]:
+        found = {}
+        for scene in SCENES:
+            common = self.rng.normal(size=len(METRICS_SHOWN))
+            for setting in SETTINGS:
+                own = (0.7 * common + 0.7 * self.rng.normal(size=len(METRICS_SHOWN))) * self.scale[scene, setting]
+                found[f"{scene}/{setting}"] = {
+                    metric: LEVELS[metric] + NOISE[metric] * float(own[i]) for i, metric in enumerate(METRICS_SHOWN)
+                }
+        return found
+
+    def goldens(self) -> dict[str, Golden]:
+        """What `approve` would write of five seeds, without its files."""
+        runs = [self.run() for _ in range(SEEDS)]
+        samples = {case: {m: tuple(run[case][m] for run in runs) for m in METRICS_SHOWN} for case in runs[0]}
+        spreads = moderated(samples)
+        return {
+            case: golden(
+                case=case,
+                seeds=tuple(range(SEEDS)),
+                comparisons=len(samples) * len(METRICS_SHOWN),
+                metrics={
+                    m: Approved(float(np.mean(s)), 1, spreads[case][m].sigma, spreads[case][m].freedom, s, 1)
+                    for m, s in own.items()
+                },
+            )
+            for case, own in samples.items()
+        }
+
+
+def alarms(goldens: dict[str, Golden], values: dict[str, dict[str, float]]) -> list[str]:
+    """Everything that is not the same in a run at seed 0."""
+    compared = [compare(case, record(found, case), goldens[case]) for case, found in values.items()]
+    changed = [f"{c.case} {change.metric}" for c in compared for change in c.changes if change.verdict != "same"]
+    return changed + [str(mean) for mean in means(compared, goldens) if mean.verdict != "same"]
+
+
+def test_runs_that_draw_their_randomness_anew_keep_to_the_budget() -> None:
+    """Unchanged quality, other last bits: the pairs are none, and of 100 runs at most one has any alarm."""
+    rng = np.random.default_rng(7)
+    runs = 200
+    crying = 0
+    for _ in range(runs // 10):
+        code = Code(rng)
+        goldens = code.goldens()
+        crying += sum(bool(alarms(goldens, code.run())) for _ in range(10))
+    assert crying <= RUN_ALARM * runs
+
+
+def test_a_run_that_repeats_to_rounding_has_no_alarm() -> None:
+    rng = np.random.default_rng(8)
+    goldens = Code(rng).goldens()
+    values = {
+        case: {m: (g.sample(m, 0) or 0.0) + NOISE[m] * 1e-3 * rng.normal() for m in METRICS_SHOWN}
+        for case, g in goldens.items()
+    }
+    assert alarms(goldens, values) == []
+
+
+def test_a_loss_of_a_twentieth_of_a_decibel_is_seen() -> None:
+    """In the mean over six scenes; differences scatter as one sign in one gradient makes them at N = 200."""
+    rng = np.random.default_rng(9)
+    goldens = Code(rng).goldens()
+    seen, runs = 0, 100
+    for _ in range(runs):
+        values = {}
+        for case, g in goldens.items():
+            loss = 0.05 if case.endswith("b-capture-n200") else 0.0
+            drops = {"psnr": loss + PAIRED_NOISE * math.sqrt(len(SCENES)) * rng.normal(), "ssim": 0.0, "flip-67": 0.0}
+            values[case] = {m: (g.sample(m, 0) or 0.0) - drops[m] for m in METRICS_SHOWN}
+        found = alarms(goldens, values)
+        assert all(line.startswith("b-capture-n200: psnr lost") for line in found)
+        seen += bool(found)
+    assert seen >= 0.95 * runs
