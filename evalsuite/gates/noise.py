@@ -27,7 +27,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import digamma, ndtri, polygamma, stdtrit
+from scipy.special import digamma, gammaincinv, ndtri, polygamma, stdtrit
 
 RUN_ALARM = 0.01
 """Chance that a run of unchanged code has any value that noise alone makes ``worse`` or ``better``."""
@@ -40,6 +40,7 @@ SHARES: Mapping[Level, float] = {"cases": 0.2, "means": 0.2, "pairs": 0.5, "ladd
 
 POWER = 0.95
 
+_CAUTION = 0.1
 _LEAST = 1e-4
 _PRIOR_RANGE = (0.1, 1e4)
 
@@ -157,7 +158,11 @@ def _pools(samples: Mapping[str, Sequence[float]]) -> list[_Pool]:
 
 
 def _prior_freedom(pools: Sequence[_Pool]) -> float:
-    """Smyth 2004, section 6.2: log variances scatter by trigamma(own / 2) + trigamma(prior / 2)."""
+    """Smyth 2004, section 6.2: log variances scatter by trigamma(own / 2) + trigamma(prior / 2).
+
+    Few scenes tell their scatter poorly, and to take them for more alike than they are cries wolf: the scatter counts as
+    the largest that would show as little in one study of ten (`_CAUTION`), by chi-squared.
+    """
     scatter = own = 0.0
     spare = 0
     for pool in pools:
@@ -165,6 +170,8 @@ def _prior_freedom(pools: Sequence[_Pool]) -> float:
             scatter += float(((pool.logs - pool.logs.mean()) ** 2).sum())
             own += float(polygamma(1, pool.freedom / 2).mean()) * (len(pool.cases) - 1)
             spare += len(pool.cases) - 1
+    if spare:
+        scatter *= spare / (2 * float(gammaincinv(spare / 2, _CAUTION)))
     low, high = _PRIOR_RANGE
     if not spare or scatter - own <= spare * float(polygamma(1, high / 2)):
         return high
