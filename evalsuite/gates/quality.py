@@ -6,8 +6,8 @@ to the first density control, which turns rounding into another number of Gaussi
 
 *Estimate.* Scenes are fixed and seeds are replicates: the gain is the mean over both, its variance the sum over scenes
 of each scene's own variance over seeds. Scenes of one seed draw independently, so these add up. Degrees of freedom
-follow Satterthwaite with the correction for estimated variances (Dixon & Massey 1969, section 8-4). A variance counts
-as no less than that of rounding: equal results must not prove the smallest difference.
+follow Satterthwaite (1946). A variance counts as no less than that of rounding: equal results must not prove the
+smallest difference.
 
 *Verdict*, from the interval of the gain: ``worse`` if all of it is a loss beyond `TOLERATED` of the metric's floor,
 ``better`` likewise, ``same`` if all of it lies within the floor (0.05 dB of PSNR), else ``inconclusive``.
@@ -39,7 +39,7 @@ ERRORS = (0.005, 0.005)
 """Of each stage: of all seeds so far, over all contrasts."""
 
 FIRST_SEEDS, MOST_SEEDS = 3, 17
-POWER = 0.95
+PLANNED_POWER = 0.995
 
 TOLERATED, ROUNDING = 0.2, 0.02
 """Shares of a metric's floor: the loss that is never called worse, and the standard deviation of a case's rounding."""
@@ -78,7 +78,7 @@ def estimate(gains: Float[np.ndarray, "*c scenes seeds"], floor: float) -> Estim
     scenes, seeds = gains.shape[-2:]
     variances = np.maximum(gains.var(axis=-1, ddof=1), (ROUNDING * floor) ** 2)
     total, own = variances.sum(axis=-1), seeds - 1.0
-    freedom = (own + 2) * total**2 / (variances**2).sum(axis=-1) - 2
+    freedom = own * total**2 / (variances**2).sum(axis=-1)
     return Estimate(
         gains.mean(axis=(-2, -1)), np.sqrt(total / seeds) / scenes, np.clip(freedom, own, own * scenes), seeds
     )
@@ -95,14 +95,14 @@ def verdicts(found: Estimate, floor: float, stage: int) -> np.ndarray:
 
 
 def seeds_needed(found: Estimate, floor: float) -> Int[np.ndarray, "*c"]:
-    """Seeds after which the second stage calls a loss of the floor worse in `POWER` of all runs; `MOST_SEEDS` at most.
+    """Seeds with which a loss of the floor is called worse in `PLANNED_POWER` of second stages; at most `MOST_SEEDS`.
 
     Noise and degrees of freedom are taken to be those of the estimate.
     """
     seeds = np.arange(found.seeds + 1, MOST_SEEDS + 1)
     freedom = found.freedom[..., None] * (seeds - 1) / (found.seeds - 1)
     error = found.error[..., None] * np.sqrt(found.seeds / seeds)
-    enough = (stdtrit(freedom, 1 - _level(1)) + ndtri(POWER)) * error <= (1 - TOLERATED) * floor
+    enough = (stdtrit(freedom, 1 - _level(1)) + ndtri(PLANNED_POWER)) * error <= (1 - TOLERATED) * floor
     return np.where(enough.any(axis=-1), seeds[enough.argmax(axis=-1)], MOST_SEEDS)
 
 
