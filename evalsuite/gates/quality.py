@@ -58,17 +58,17 @@ class Estimate:
         seeds: replicates of every scene.
     """
 
-    gain: Float[np.ndarray, "*c"]
-    error: Float[np.ndarray, "*c"]
-    freedom: Float[np.ndarray, "*c"]
+    gain: Float[np.ndarray, "c"]
+    error: Float[np.ndarray, "c"]
+    freedom: Float[np.ndarray, "c"]
     seeds: int
 
-    def half_width(self, stage: int) -> Float[np.ndarray, "*c"]:
+    def half_width(self, stage: int) -> Float[np.ndarray, "c"]:
         """Of the interval that a stage (0 or 1) judges by."""
         return self.error * stdtrit(self.freedom, 1 - _level(stage))
 
 
-def estimate(gains: Float[np.ndarray, "*c scenes seeds"], floor: float) -> Estimate:
+def estimate(gains: Float[np.ndarray, "c scenes seeds"], floor: float) -> Estimate:
     """Mean gain and its error (see the module).
 
     Args:
@@ -94,7 +94,7 @@ def verdicts(found: Estimate, floor: float, stage: int) -> np.ndarray:
     )
 
 
-def seeds_needed(found: Estimate, floor: float) -> Int[np.ndarray, "*c"]:
+def seeds_needed(found: Estimate, floor: float) -> Int[np.ndarray, "c"]:
     """Seeds with which a loss of the floor is called worse in `PLANNED_POWER` of second stages; at most `MOST_SEEDS`.
 
     Noise and degrees of freedom are taken to be those of the estimate.
@@ -167,20 +167,19 @@ def judge_quality(
 
 def _judged(setting: str, metric: str, gains: Mapping[str, Sequence[float]], stage: int) -> QualityResult:
     floor = METRICS[metric].floor
-    table = np.array(list(gains.values()), dtype=float)
-    found = estimate(table, floor)
-    gain, half = float(found.gain), float(found.half_width(stage))
-    verdict: Verdict = str(verdicts(found, floor, stage))  # type: ignore[assignment]  # of an array of strings
+    found = estimate(np.array([list(gains.values())]), floor)
+    gain, half = float(found.gain[0]), float(found.half_width(stage)[0])
+    verdict: Verdict = str(verdicts(found, floor, stage)[0])  # type: ignore[assignment]  # of an array of strings
     return QualityResult(
         setting,
         metric,
         verdict,
         *(gain, gain - half, gain + half),
-        spread=float(found.error) * found.seeds**0.5,
+        spread=float(found.error[0]) * found.seeds**0.5,
         scenes=len(gains),
         seeds=found.seeds,
         least=min(gains, key=lambda scene: float(np.mean(gains[scene]))),
-        needed=int(seeds_needed(found, floor)),
+        needed=int(seeds_needed(found, floor)[0]),
     )
 
 
