@@ -116,7 +116,7 @@ class QualityResult:
 
     Attributes:
         gain, low, high: mean of head less base over scenes and seeds, > 0 is better, with the interval that was judged.
-        spread: standard deviation of one seed's mean over scenes.
+        spread: standard deviation of one seed's mean over scenes, as it was measured.
         least: scene that gained least.
         needed: seeds that would decide a loss of the metric's floor.
     """
@@ -167,7 +167,8 @@ def judge_quality(
 
 def _judged(setting: str, metric: str, gains: Mapping[str, Sequence[float]], stage: int) -> QualityResult:
     floor = METRICS[metric].floor
-    found = estimate(np.array([list(gains.values())]), floor)
+    table = np.array([list(gains.values())])
+    found = estimate(table, floor)
     gain, half = float(found.gain[0]), float(found.half_width(stage)[0])
     verdict: Verdict = str(verdicts(found, floor, stage)[0])  # type: ignore[assignment]  # of an array of strings
     return QualityResult(
@@ -175,7 +176,7 @@ def _judged(setting: str, metric: str, gains: Mapping[str, Sequence[float]], sta
         metric,
         verdict,
         *(gain, gain - half, gain + half),
-        spread=float(found.error[0]) * found.seeds**0.5,
+        spread=float(np.sqrt(table.var(axis=-1, ddof=1).sum()) / len(gains)),
         scenes=len(gains),
         seeds=found.seeds,
         least=min(gains, key=lambda scene: float(np.mean(gains[scene]))),

@@ -145,7 +145,7 @@ def test_every_contrast_is_judged(gain: float, verdict: str) -> None:
     assert [(r.setting, r.metric) for r in results] == list(CONTRASTS)
     assert {r.verdict for r in results} == {verdict}
     psnr = results[0]
-    assert (psnr.scenes, psnr.seeds) == (2, 3)
+    assert (psnr.scenes, psnr.seeds, psnr.spread) == (2, 3, pytest.approx(0.0, abs=1e-12))
     assert psnr.gain == pytest.approx(gain, abs=1e-12)
     assert psnr.low < psnr.gain < psnr.high
 
@@ -160,6 +160,7 @@ def test_one_pair_that_jumps_is_inconclusive_and_asks_for_more() -> None:
     head = moved(side(), "smoke.chair/b-capture-n200-s1", 24.0)
     found = next(r for r in judge_quality(side(), head, 0) if r.metric == "psnr")
     assert (found.verdict, found.least, found.needed) == ("inconclusive", "smoke.chair", MOST_SEEDS)
+    assert found.spread == pytest.approx((1 / 3) ** 0.5 / 2)  # one of three seeds of one of two scenes lies 1 dB off
 
 
 def test_the_second_stage_is_judged_by_its_own_half_of_the_error() -> None:
