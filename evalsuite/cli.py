@@ -131,6 +131,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--scene", action="append", default=[], help="run this scene only; may be repeated")
     run.add_argument("--arm", action="append", default=[], help="run this arm only; may be repeated")
     run.add_argument("--steps", action="append", default=[], type=int, help="run this N only; may be repeated")
+    run.add_argument("--seed", action="append", default=[], type=_seed, help="run this seed; may be repeated")
     _add_execution(run)
 
 
@@ -201,12 +202,14 @@ def _add_facts(commands: Any) -> None:
 
 
 def _add_compare(commands: Any) -> None:
-    text = "is HEAD slower than BASE? Runs both in turns and judges paired ratios; exit code 1 if it is"
+    text = "is HEAD worse or slower than BASE? Runs both and judges paired differences; exit code 1 if it is"
     comparison = _command(commands, "compare", "comparison:compare", text)
     comparison.add_argument("base", help="folder of a checkout, or a git revision")
     comparison.add_argument("head", help="folder of a checkout, or a git revision")
-    comparison.add_argument("--pairs", type=int, default=12, help="laps of each, at least 10 (default: 12)")
-    comparison.add_argument("--threshold", type=float, default=0.05, help="change that counts (default: 0.05, 5 %%)")
+    comparison.add_argument("--only", choices=("quality", "time"), help="judge only this (default: both)")
+    comparison.add_argument("--pairs", type=int, default=12, help="timed laps of each, at least 10 (default: 12)")
+    comparison.add_argument("--threshold", type=float, default=0.05, help="slowdown that counts (default: 0.05, 5 %%)")
+    comparison.add_argument("--out", default="out", type=Path, help="folder of what has been run (default: out)")
     _add_device(comparison)
 
 

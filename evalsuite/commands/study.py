@@ -19,6 +19,8 @@ TABLE_WIDTH = 120
 def run(options: argparse.Namespace) -> int:
     """Run what the options pick of a suite; 1 if a case has no numbers."""
     selection = select(chosen_suite(options), options.scene, options.arm, options.steps)
+    if options.seed:
+        selection = selection.under(options.seed)
     chosen_store(options)
     require_ready(selection, options.device)
     return _execute(selection, options)

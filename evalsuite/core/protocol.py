@@ -97,6 +97,7 @@ class Protocol:
     """All that fixes a number, but the things under test.
 
     Attributes:
+        geometry: None: no surface is taken, and no metric of geometry measured.
         steps_b, steps_c: checkpoints (the ladder of N) of arms B and C; the last is the trajectory's length.
         eight_bit: renders and truth are rounded to 8 bits before any metric, as an image file would hold them.
         metric_versions: metric id to the version of its definition.
@@ -105,7 +106,7 @@ class Protocol:
     name: str
     rig: Rig = Rig()
     capture: CaptureRule = CaptureRule()
-    geometry: GeometryRule = GeometryRule()
+    geometry: GeometryRule | None = GeometryRule()
     background: tuple[float, float, float] = WHITE
     steps_b: tuple[int, ...] = (0, 50, 200, 1000)
     steps_c: tuple[int, ...] = (50, 200, 1000, 3000)
@@ -138,6 +139,20 @@ class Protocol:
 
 PROTOCOLS: Registry[Protocol] = Registry("protocol")
 PROTOCOLS.add("object-128", Protocol("object-128"))
+
+_OF_IMAGES = ("alpha-iou", "flip-67", "lpips-alex", "lpips-vgg", "psnr", "psnr-fg", "ssim")
+PROTOCOLS.add(
+    "object-128-images",
+    Protocol(
+        "object-128-images",
+        geometry=None,
+        steps_b=(0, 200),
+        steps_c=(200,),
+        metric_versions=tuple(pair for pair in Protocol.metric_versions if pair[0] in _OF_IMAGES),
+    ),
+)
+"""For paired differences: 200 steps lie before any density control, so equal seeds stay equal draws in base and head,
+and images cost a tenth of surfaces."""
 
 
 # one ladder for both protocols of suite `paper`: a table has one row per N

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evalsuite.core.cases import Trajectory, matrix
+from evalsuite.core.cases import Budget, Trajectory, matrix
 from evalsuite.core.errors import OptionError
 from evalsuite.core.protocol import PROTOCOLS, Protocol
 
@@ -34,6 +34,7 @@ class Suite:
         weights: file of the network's weights; None looks them up by the network's name.
         recipe: optimisation shared by arms B and C.
         parts: scenes under another protocol.
+        settings: arm and budget of every trajectory; empty: the whole matrix.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Suite:
     recipe: str = "3dgs"
     floors: tuple[str, ...] = ("mean-colour", "visual-hull")
     parts: tuple[Part, ...] = ()
+    settings: tuple[tuple[str, Budget], ...] = ()
 
     @property
     def protocol(self) -> Protocol:
@@ -81,4 +83,9 @@ class Suite:
     def trajectories(self) -> tuple[Trajectory, ...]:
         """Everything the study expects, in order."""
         narrowed = ((scene, self.of(scene)) for scene in self.scenes)
-        return tuple(t for scene, own in narrowed for t in matrix((scene,), own.protocol, own.floors))
+        return tuple(
+            t
+            for scene, own in narrowed
+            for t in matrix((scene,), own.protocol, own.floors)
+            if not self.settings or (t.arm, t.budget) in self.settings
+        )

@@ -6,7 +6,9 @@ repeats within a process would agree with each other and be wrong together (Kali
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import evalsuite
 from evalsuite.core.errors import NotComparableError, OptionError
 from evalsuite.records.schema import Record
 from evalsuite.records.store import RecordStore
@@ -22,6 +25,7 @@ LAP = ("--suite", "smoke", "--scene", "smoke.blob", "--arm", "b", "--arm", "c", 
 """Forward pass, SfM, photometric steps with density control, rendering: every phase that an asset costs."""
 
 _WARM = ("--suite", "smoke", "--scene", "smoke.blob", "--arm", "mean-colour")
+_RECORDS = Path("records/smoke")
 _ONE_THREAD = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """Threads that wait for each other multiply what neighbours on the machine do to a lap."""
 
@@ -68,16 +72,19 @@ def checkout(name: str, scratch: Path) -> Iterator[Checkout]:
 
 
 def laps(
-    base: Checkout, head: Checkout, pairs: int, scratch: Path, device: str = "cpu"
+    base: Checkout, head: Checkout, pairs: int, folder: Path, device: str = "cpu"
 ) -> Iterator[tuple[list[Record], list[Record]]]:
     """Yield (base, head) records of each pair of laps; who goes first alternates: A B, B A, A B ...
+
+    Args:
+        folder: of the laps; those that an earlier call has ended there are kept.
 
     Raises:
         OptionError: a lap failed; the message ends with its last line.
         NotComparableError: the sides follow different protocols; said after the warm lap, before any time is spent.
     """
     # warm: compiles kernels into the checkout's cache
-    warm = [_lap(side, _WARM, scratch / f"warm-{place}", device) for place, side in enumerate((base, head))]
+    warm = [_lap(side, _WARM, folder / f"warm-{place}", device) for place, side in enumerate((base, head))]
     protocols = [" and ".join(sorted({record.protocol_hash for record in lap})) for lap in warm]
     if protocols[0] != protocols[1]:
         raise NotComparableError(
@@ -86,8 +93,22 @@ def laps(
         )
     for pair in range(pairs):
         order = (base, head) if pair % 2 == 0 else (head, base)
-        found = [_lap(side, LAP, scratch / f"lap-{pair}-{place}", device) for place, side in enumerate(order)]
+        found = _pair(order, folder / f"pair-{pair}", device)
         yield (found[0], found[1]) if pair % 2 == 0 else (found[1], found[0])
+
+
+def fingerprint(side: Checkout) -> str:
+    """Twelve hexadecimal digits over the commit and the environment, every library's installed code included.
+
+    Raises:
+        OptionError: the environment lacks a library.
+    """
+    code = "import sys; from evalsuite.core.machine import libraries; print(sys.version, sorted(libraries().items()))"
+    # this code, whatever the side's own age, in the side's environment
+    asked = run_python(side.python, Path(evalsuite.__file__).parents[1], ("-c", code))
+    if asked.returncode != 0:
+        raise OptionError(f"{side.python} lacks what {side.name} needs ({last_line(asked.stderr)}): `make environment`")
+    return hashlib.sha256(f"{side.commit} {asked.stdout}".encode()).hexdigest()[:12]
 
 
 def _opened(name: str, folder: Path) -> Checkout:
@@ -103,30 +124,52 @@ def _opened(name: str, folder: Path) -> Checkout:
         )
     own = root / ".venv" / "bin" / "python"
     python = own if own.exists() else Path(sys.executable)
-    probe = _python(python, root, ("-c", "import evalsuite.cli; print(evalsuite.cli.__file__)"))
-    found = Path(_last_line(probe.stdout)).resolve()
+    probe = run_python(python, root, ("-c", "import evalsuite.cli; print(evalsuite.cli.__file__)"))
+    found = Path(last_line(probe.stdout)).resolve()
     if probe.returncode != 0 or not found.is_relative_to(root.resolve()):
         raise OptionError(
-            f"{python} does not import evalsuite from {name} ({_last_line(probe.stderr or probe.stdout)}); "
+            f"{python} does not import evalsuite from {name} ({last_line(probe.stderr or probe.stdout)}); "
             "run `make environment` there"
         )
     return Checkout(name, root, python, _git(root, "rev-parse", "HEAD") or "")
 
 
+def _pair(order: Sequence[Checkout], out: Path, device: str) -> list[list[Record]]:
+    """Two timed laps. Their folder appears when both have ended: a lap alone has lost its minute of the machine."""
+    places = [str(place) for place in range(len(order))]
+    if out.is_dir():
+        return [list(RecordStore(out / place / _RECORDS)) for place in places]
+    running = out.with_suffix(".running")
+    shutil.rmtree(running, ignore_errors=True)
+    running.mkdir(parents=True)
+    found = [_lap(side, LAP, running / place, device) for place, side in zip(places, order, strict=True)]
+    running.rename(out)
+    return found
+
+
 def _lap(side: Checkout, arguments: Sequence[str], out: Path, device: str) -> list[Record]:
     command = ("-m", "evalsuite.cli", "run", *arguments, "--workers", "1", "--device", device, "--out", str(out))
-    done = _python(side.python, side.root, command)
+    done = run_python(side.python, side.root, command)
     if done.returncode != 0:
-        raise OptionError(f"a lap of {side.name} failed: {_last_line(done.stderr)}")
-    return list(RecordStore(out / "records" / "smoke"))
+        raise OptionError(f"a lap of {side.name} failed: {last_line(done.stderr)}")
+    return list(RecordStore(out / _RECORDS))
 
 
-def _python(python: Path, root: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": str(root)}
+def environment(root: Path) -> dict[str, str]:
+    """Of a process that imports the package of a checkout and has one thread."""
+    return {**os.environ, **_ONE_THREAD, "PYTHONPATH": str(root)}
+
+
+def run_python(python: Path, root: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run an interpreter to its end, with the package of a checkout and one thread.
+
+    Raises:
+        OptionError: it cannot be started, or takes longer than a lap may.
+    """
     try:
         return subprocess.run(
             [str(python), *arguments],
-            cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=_LAP_SECONDS,
+            cwd=root, env=environment(root), capture_output=True, text=True, check=False, timeout=_LAP_SECONDS,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise OptionError(
@@ -139,6 +182,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+    """What a process said last, which is where errors say what happened."""
     lines = text.strip().splitlines()
     return lines[-1] if lines else "no output"

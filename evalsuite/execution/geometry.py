@@ -11,7 +11,7 @@ from evalsuite.splats.surface import Ball, extract_surface
 
 
 def measure_geometry(
-    result: Renderable, scene: Scene, rule: GeometryRule, indexed: IndexedSurface | None = None
+    result: Renderable, scene: Scene, rule: GeometryRule | None, indexed: IndexedSurface | None = None
 ) -> tuple[dict[str, Reading], Mesh | None]:
     """Readings of the geometry metrics, and the extracted surface.
 
@@ -20,12 +20,14 @@ def measure_geometry(
     Args:
         result: what an arm made.
         scene: its truth, on any device.
-        rule: of the protocol.
+        rule: of the protocol; None gives no readings and no surface.
         indexed: the scene's true surface, if it has been indexed before.
 
     Raises:
         NonFiniteError: a render holds NaN or infinity.
     """
+    if rule is None:
+        return {}, None
     if scene.mesh is None or scene.surface is None:
         return geometry_readings(None, None, 0.0, rule), None
     surface = extract_surface(result, Ball(scene.centre, scene.radius), scene.background, rule)
@@ -33,9 +35,9 @@ def measure_geometry(
     return geometry_readings(samples, indexed or scene.surface, scene.mesh.diagonal, rule), surface
 
 
-def geometry_floor(scene: Scene, rule: GeometryRule, indexed: IndexedSurface | None = None) -> str:
-    """What two independent samplings of the truth give against each other, in words; empty without a truth."""
-    if scene.mesh is None or scene.surface is None:
+def geometry_floor(scene: Scene, rule: GeometryRule | None, indexed: IndexedSurface | None = None) -> str:
+    """What two independent samplings of the truth give against each other, in words; empty without rule or truth."""
+    if rule is None or scene.mesh is None or scene.surface is None:
         return ""
     again = visible_samples(scene.mesh, rule, "predicted")
     if again is None:

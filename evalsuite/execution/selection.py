@@ -41,6 +41,11 @@ class Selection:
         )
         return replace(self, trajectories=kept, whole=self.whole and kept == self.trajectories)
 
+    def under(self, seeds: Sequence[int]) -> Selection:
+        """Every trajectory under each of these seeds, one after another: they share a scene that has been loaded."""
+        repeated = tuple(replace(t, seed=seed) for t in self.trajectories for seed in dict.fromkeys(seeds))
+        return replace(self, trajectories=repeated, whole=self.whole and repeated == self.trajectories)
+
 
 def find_suite(name: str, model: str | None = None, weights: Path | None = None) -> Suite:
     """A registered suite, with another network or another file of weights if asked for.

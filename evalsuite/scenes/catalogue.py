@@ -184,6 +184,15 @@ for _name in MIPNERF360:
 
 SUITES: Registry[Suite] = Registry("suite")
 SUITES.add("smoke", Suite("smoke", tuple(f"smoke.{kind}" for kind in KINDS)))
+SUITES.add(
+    "quality",
+    Suite(
+        "quality",
+        SUITES["smoke"].scenes,
+        "object-128-images",
+        settings=(("b", "capture"), ("b", "inputs"), ("c", "capture")),
+    ),
+)
 SUITES.add("scan", Suite("scan", tuple(SCANS)))
 SUITES.add("captures", Suite("captures", ("capture.beer", "capture.fox"), floors=("mean-colour",)))
 _unbounded = tuple(f"mipnerf360.{name}" for name in MIPNERF360)

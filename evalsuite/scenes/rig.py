@@ -86,7 +86,7 @@ def object_scene(scene_id: str, stratum: Stratum, mesh: TexturedMesh, protocol: 
         radius=rig.object_radius,
         background=torch.tensor(protocol.background),
         mesh=stored,
-        surface=visible_samples(stored, protocol.geometry, "true"),
+        surface=None if protocol.geometry is None else visible_samples(stored, protocol.geometry, "true"),
     )
 
 

@@ -97,7 +97,8 @@ def test_the_ids_of_a_suite_are_unique(name: str) -> None:
     ids = [case.id for trajectory in suite.trajectories() for case in trajectory.cases]
     assert len(ids) == len(set(ids))
     protocols = [(suite.of(scene).protocol, suite.of(scene).floors) for scene in suite.scenes]
-    assert len(ids) == sum(len(f) + 1 + 2 * len(p.steps_b) + 2 * len(p.steps_c) for p, f in protocols)
+    whole = sum(len(f) + 1 + 2 * len(p.steps_b) + 2 * len(p.steps_c) for p, f in protocols)
+    assert len(ids) == whole if not suite.settings else 0 < len(ids) < whole
     assert all(ID_PATTERN.fullmatch(case_id) for case_id in ids)
     lowered = {t.id for t in suite.trajectories()}
     assert len(lowered) == len(suite.trajectories())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 
 from evalsuite.core.errors import NotComparableError, OptionError
 from evalsuite.execution import checkouts
-from evalsuite.execution.checkouts import Checkout, checkout, laps
+from evalsuite.execution.checkouts import Checkout, checkout, fingerprint, laps
 from evalsuite.gates.paired import MIN_PAIRS, judge_pairs
 from evalsuite.records.schema import SCHEMA, Record
+from evalsuite.records.store import RecordStore
 
 RECORD = Record(
     *(
@@ -152,7 +154,9 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def lap(side: Checkout, arguments: Sequence[str], out: Path, device: str) -> list[Record]:
         started.append(side.name if "c" in arguments else f"warm {side.name}")
-        return [replace(RECORD, git={"commit": side.name}, protocol_hash=side.commit)]
+        record = replace(RECORD, git={"commit": side.name}, protocol_hash=side.commit)
+        RecordStore(out / "records/smoke").write(record)
+        return [record]
 
     monkeypatch.setattr(checkouts, "_lap", lap)
     return started
@@ -163,6 +167,36 @@ def test_laps_alternate_after_a_warm_one_and_stay_in_pairs(order: list[str], scr
     found = [tuple([r.git["commit"] for r in side] for side in pair) for pair in laps(base, head, 3, scratch)]
     assert order == ["warm A", "warm B", "A", "B", "B", "A", "A", "B"]
     assert found == [(["A"], ["B"])] * 3
+
+
+def test_laps_that_have_ended_are_kept_and_half_a_pair_is_run_again(
+    order: list[str], scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, head = (Checkout(name, scratch, scratch, "p") for name in "AB")
+    whole = checkouts._lap
+
+    def dies(side: Checkout, arguments: Sequence[str], out: Path, device: str) -> list[Record]:
+        if out.name == "1" and "pair-1" in out.parent.name:
+            raise KeyboardInterrupt
+        return whole(side, arguments, out, device)
+
+    monkeypatch.setattr(checkouts, "_lap", dies)
+    with pytest.raises(KeyboardInterrupt):
+        list(laps(base, head, 3, scratch))
+    monkeypatch.setattr(checkouts, "_lap", whole)
+    order.clear()
+    found = [tuple([r.git["commit"] for r in side] for side in pair) for pair in laps(base, head, 3, scratch)]
+    assert order == ["warm A", "warm B", "B", "A", "A", "B"]
+    assert found == [(["A"], ["B"])] * 3
+
+
+def test_a_fingerprint_is_of_commit_and_environment(repository: Path, scratch: Path) -> None:
+    with checkout("first", scratch) as first, checkout("trunk", scratch) as trunk, checkout("first", scratch) as again:
+        assert fingerprint(first) == fingerprint(again) != fingerprint(trunk)
+        other = scratch / "python"
+        other.write_text(f'#!/bin/sh\necho patched library\nexec {sys.executable} "$@"\n')
+        other.chmod(0o755)
+        assert fingerprint(replace(first, python=other)) != fingerprint(first)
 
 
 def test_other_protocols_are_refused_before_any_time_is_spent(order: list[str], scratch: Path) -> None:
