@@ -24,12 +24,15 @@ import numba
 from numba.core.caching import CacheImpl, InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
 from numba.misc.appdirs import AppDirs
 
+KEPT_VERSIONS = 16
+"""Of each folder's kernels in the user's cache; one takes some 10 MB."""
+
 _config: Any = numba.config  # fills itself from the environment: no type checker sees its names
 _folders: set[Path] = set()
 
 
 def keep_kernels(package_file: str) -> None:
-    """Keep the compiled kernels of a package: below ``NUMBA_CACHE_DIR``, beside the sources, or in the user's cache.
+    """Keep the compiled kernels of a package: below ``NUMBA_CACHE_DIR``, in the user's cache, or beside the sources.
 
     Where none of them can be written, until exit: Numba refuses to import cached kernels there. Workers inherit that
     folder through the environment.
@@ -43,8 +46,7 @@ def keep_kernels(package_file: str) -> None:
     given = _config.CACHE_LOCATOR_CLASSES or ",".join(found.__name__ for found in CacheImpl._locator_classes)
     others = [name for name in given.split(",") if name not in names]
     _config.CACHE_LOCATOR_CLASSES = ",".join([*names, *others])
-    places = (folder / "__pycache__", Path(AppDirs(appname="numba", appauthor=False).user_cache_dir))
-    if _config.CACHE_DIR or any(map(_writable, places)):
+    if _config.CACHE_DIR or any(map(_writable, (_user_cache(folder), folder / "__pycache__"))):
         return
     until_exit = tempfile.mkdtemp(prefix="evalsuite-kernels-")
     os.environ["NUMBA_CACHE_DIR"] = _config.CACHE_DIR = until_exit
@@ -79,16 +81,39 @@ class Given(_WholeFolder, UserProvidedCacheLocator):
     """Below ``NUMBA_CACHE_DIR``, if that is set."""
 
 
+class OfUser(_WholeFolder, UserWideCacheLocator):
+    """In the user's cache folder, by content: checkouts and installations with the same kernels compile them once."""
+
+    def __init__(self, py_func: Callable[..., object], py_file: str) -> None:
+        super().__init__(py_func, py_file)
+        self._cache_path = str(_user_cache(Path(py_file).resolve().parent))
+
+    def ensure_cache_path(self) -> None:
+        super().ensure_cache_path()
+        _leave_newest(Path(self._cache_path))
+
+
 class BesideSources(_WholeFolder, InTreeCacheLocator):
     """In ``__pycache__``."""
 
 
-class OfUser(_WholeFolder, UserWideCacheLocator):
-    """In the user's cache folder."""
-
-
-LOCATORS = (Given, BesideSources, OfUser)
+LOCATORS = (Given, OfUser, BesideSources)
 """In the order in which they are tried."""
+
+
+def _user_cache(folder: Path) -> Path:
+    """Of the kernels that a folder holds now, wherever it lies."""
+    place = Path(AppDirs(appname="numba", appauthor=False).user_cache_dir)
+    return place / f"evalsuite-{folder.parent.name}-{folder.name}" / kernel_stamp(folder)[:16]
+
+
+@lru_cache(maxsize=8)
+def _leave_newest(cache: Path) -> None:
+    """Forget the kernels, among other versions of one folder, that no process has asked for the longest."""
+    os.utime(cache)
+    versions = sorted(cache.parent.iterdir(), key=lambda version: version.stat().st_mtime, reverse=True)
+    for old in versions[KEPT_VERSIONS:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _writable(folder: Path) -> bool:
