@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from evalsuite.arms.kernels.carving import first_inside
 from evalsuite.core.errors import UnsupportedError
 from evalsuite.core.types import Cameras, Render, Views
 
@@ -118,22 +119,38 @@ class VisualHull:
         """Ray parameter of the first sample inside all silhouettes, 0 if there is none."""
         # projection is linear up to its last division: a sample costs one multiply-add per ray and coordinate
         projection = self.cameras.intrinsics @ self.cameras.cam_from_world[:, :3]
-        start = (projection[:, :, :3] @ origin + projection[:, :, 3])[..., None]
+        start = projection[:, :, :3] @ origin + projection[:, :, 3]
         slope = projection[:, :, :3] @ rays.T
+        fractions = (torch.arange(self.samples, device=rays.device) + 0.5) / self.samples
         # a border of False stands for all that is out of frame
-        views, height, width = self.silhouettes.shape
-        framed = torch.nn.functional.pad(self.silhouettes, (1, 1, 1, 1)).reshape(-1)
-        offset = torch.arange(views, device=rays.device, dtype=torch.int32)[:, None] * (height + 2) * (width + 2)
-        first = torch.zeros_like(near)
-        for sample in range(self.samples):
-            t = near + (far - near) * ((sample + 0.5) / self.samples)
-            x, y, z = (start + slope * t).unbind(1)
-            safe = z.clamp_min(1e-9)
-            column = torch.where(z > 0, x / safe + 1, 0).clamp_(0, width + 1).int()
-            row = (y / safe + 1).clamp_(0, height + 1).int()
-            seen = framed.index_select(0, (offset + row * (width + 2) + column).view(-1)).view(views, -1)
-            first = torch.where(seen.all(dim=0) & (first == 0), t, first)
-        return first
+        framed = torch.nn.functional.pad(self.silhouettes, (1, 1, 1, 1))
+        arrays = (start, slope, near, far, fractions, framed)
+        if rays.is_cuda:
+            return march(*arrays)
+        return torch.from_numpy(first_inside(*(array.contiguous().numpy() for array in arrays)))
+
+
+def march(
+    start: Float[Tensor, "V 3"],
+    slope: Float[Tensor, "V 3 R"],
+    near: Float[Tensor, "R"],
+    far: Float[Tensor, "R"],
+    fractions: Float[Tensor, "S"],
+    framed: Bool[Tensor, "V Hb Wb"],
+) -> Float[Tensor, "R"]:
+    """What `first_inside` does, on any device: all rays a sample further at a time."""
+    views, height, width = framed.shape
+    offset = torch.arange(views, device=near.device, dtype=torch.int32)[:, None] * height * width
+    first = torch.zeros_like(near)
+    for fraction in fractions.tolist():
+        t = near + (far - near) * fraction
+        x, y, z = (start[..., None] + slope * t).unbind(1)
+        safe = z.clamp_min(1e-9)
+        column = torch.where(z > 0, x / safe + 1, 0).clamp_(0, width - 1).int()
+        row = (y / safe + 1).clamp_(0, height - 1).int()
+        seen = framed.reshape(-1).index_select(0, (offset + row * width + column).view(-1)).view(views, -1)
+        first = torch.where(seen.all(dim=0) & (first == 0), t, first)
+    return first
 
 
 def _chord(
