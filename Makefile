@@ -1,6 +1,7 @@
 # make ablation   the embedded study on this machine's CPU: table, records, page
 # make test       lint, types, unit tests, and the embedded study as a gate
 # make speed      is HEAD slower than where it left BASE (default: origin/main)?
+# make quality    is it worse? Minutes, no goldens
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ BASE ?= origin/main
 # processes of a study import everything anew: that takes three times as long without bytecode
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: environment ablation test lint unit gate gate-gpu speed noise noise-gpu lock clean
+.PHONY: environment ablation test lint unit gate gate-gpu speed quality noise noise-gpu lock clean
 
 environment: $(VENV)/.installed
 
@@ -49,7 +50,11 @@ gate-gpu: environment
 
 # both in turns on this machine, which needs no goldens; fails if HEAD is slower
 speed: environment
-	base=$$(git merge-base $(BASE) HEAD) && $(BIN)/evalsuite compare $$base HEAD
+	base=$$(git merge-base $(BASE) HEAD) && $(BIN)/evalsuite compare $$base HEAD --only time
+
+# the same cases and seeds with both; fails if HEAD is worse
+quality: environment
+	base=$$(git merge-base $(BASE) HEAD) && $(BIN)/evalsuite compare $$base HEAD --only quality
 
 # the optimised arms with four more seeds, for `evalsuite approve --seeds 1 2 3 4`
 noise: environment
