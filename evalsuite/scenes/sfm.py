@@ -42,6 +42,8 @@ MIN_ANGLE_DEG = 3.0
 MAX_ERROR_PX = 1.5
 """Epipolar and reprojection error allowed, in pixels of the image that SIFT sees."""
 
+_SEED = 0  # of COLMAP's random generators: a structure is part of the scene, not of a run's noise
+
 
 @dataclass(frozen=True)
 class SfmResult:
@@ -60,15 +62,14 @@ class SfmResult:
     seconds: float
 
 
-def triangulate(views: Views, background: Float[Tensor, "3"], seed: int = 0) -> SfmResult:
+def triangulate(views: Views, background: Float[Tensor, "3"]) -> SfmResult:
     """Triangulate SIFT matches between views with known cameras.
 
-    The same views and seed give the same points, whatever the number of cores.
+    The same views give the same points, whatever the number of cores.
 
     Args:
         views: at least two, or nothing can match.
         background: sRGB colour behind views with alpha.
-        seed: of COLMAP's random generators.
 
     Returns:
         As many points as were found; too few matches give none, not an error.
@@ -77,12 +78,12 @@ def triangulate(views: Views, background: Float[Tensor, "3"], seed: int = 0) -> 
     images = pictures(views, background)
     factor = 2 if max(images.shape[1:3]) < UPSAMPLE_BELOW_PX else 1
     with tempfile.TemporaryDirectory(prefix="evalsuite-sfm-") as folder, _quiet():
-        pycolmap.set_random_seed(seed)
+        pycolmap.set_random_seed(_SEED)
         model = _matched(Path(folder), images, views.cameras, factor)
         with pycolmap.Database.open(Path(folder) / "database.db") as database:
             matched = database.num_inlier_matches() > 0
         if matched:
-            model = _triangulated(Path(folder), model, seed)
+            model = _triangulated(Path(folder), model)
     found = [model.points3D[key] for key in sorted(model.points3D)]
     xyz = np.array([point.xyz for point in found], dtype=np.float32).reshape(-1, 3)
     rgb = np.array([point.color for point in found], dtype=np.float32).reshape(-1, 3) / 255
@@ -164,14 +165,14 @@ def _known(database: Path, image_folder: Path, cameras: Cameras, factor: int) ->
     return model
 
 
-def _triangulated(folder: Path, model: pycolmap.Reconstruction, seed: int) -> pycolmap.Reconstruction:
-    options = pycolmap.IncrementalPipelineOptions(min_num_matches=MIN_PAIR_MATCHES, num_threads=1, random_seed=seed)
-    options.mapper.num_threads, options.mapper.random_seed = 1, seed
+def _triangulated(folder: Path, model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
+    options = pycolmap.IncrementalPipelineOptions(min_num_matches=MIN_PAIR_MATCHES, num_threads=1, random_seed=_SEED)
+    options.mapper.num_threads, options.mapper.random_seed = 1, _SEED
     options.mapper.filter_max_reproj_error = MAX_ERROR_PX
     options.mapper.filter_min_tri_angle = MIN_ANGLE_DEG
     options.triangulation.min_angle = MIN_ANGLE_DEG
     options.triangulation.ignore_two_view_tracks = False
-    options.triangulation.random_seed = seed
+    options.triangulation.random_seed = _SEED
     output = folder / "model"
     output.mkdir()
     return pycolmap.triangulate_points(model, folder / "database.db", folder / "images", output, options=options)
