@@ -54,9 +54,7 @@ def _quality(sides: Sides, tell: Callable[[str], None]) -> tuple[QualityResult, 
     undecided = [(r.setting, r.metric) for r in found if r.verdict == "inconclusive"]
     if undecided:
         seeds = max(result.needed for result in found if result.verdict == "inconclusive")
-        tell(
-            f"quality: {len(undecided)} of {len(found)} contrasts are inconclusive with {FIRST_SEEDS} seeds, {seeds} next"
-        )
+        tell(f"quality: {len(undecided)} of {len(found)} contrasts are open after {FIRST_SEEDS} seeds, {seeds} next")
         later = {(r.setting, r.metric): r for r in _judged(sides, seeds, 1, undecided, tell)}
         found = tuple(later.get((r.setting, r.metric), r) for r in found)
     print(*found, sep="\n")
