@@ -66,10 +66,10 @@ def test_seeds_of_a_trajectory_follow_one_another_and_make_a_part() -> None:
     both = select("quality", steps=[200]).under([2, 0, 2])
     assert not both.whole
     assert [case.id for case in both.cases][:4] == [
-        "smoke.blob/b-capture-n200-s2",
-        "smoke.blob/b-capture-n200",
-        "smoke.blob/b-inputs-n200-s2",
-        "smoke.blob/b-inputs-n200",
+        "smoke.chair/b-capture-n200-s2",
+        "smoke.chair/b-capture-n200",
+        "smoke.chair/b-inputs-n200-s2",
+        "smoke.chair/b-inputs-n200",
     ]
     assert len(both.cases) == 2 * len(select("quality", steps=[200]).cases)
 
