@@ -57,7 +57,7 @@ def png(tmp_path: Path) -> bytes:
     [
         (
             ("run", "--suite", "smok"),
-            "unknown suite 'smok'; known: captures, paper, scan, smoke. Did you mean",
+            "unknown suite 'smok'; known: captures, paper, quality, scan, smoke. Did you mean",
         ),
         (("run", "--scene", "smoke.chiar"), "Did you mean 'smoke.chair'?"),
         (("run", "--model", "lgm-large"), "unknown model 'lgm-large'; known: lgm-big, lgm-mini"),

@@ -193,7 +193,10 @@ def test_a_run_of_ones_own_takes_options_and_asks_for_no_approval(made: Callable
     assert "--require-approved" not in called
 
 
-def test_speed_is_compared_with_where_a_branch_left_its_base(made: Callable[..., list[str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("target", "only"), [("speed", "time"), ("quality", "quality")])
+def test_a_branch_is_compared_with_where_it_left_its_base(
+    target: str, only: str, made: Callable[..., list[str]], tmp_path: Path
+) -> None:
     def git(*arguments: str) -> str:
         who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
         command = ["git", "-C", str(tmp_path), *who, *arguments]
@@ -206,4 +209,4 @@ def test_speed_is_compared_with_where_a_branch_left_its_base(made: Callable[...,
     git("commit", "--allow-empty", "--message", "moved on")
     git("checkout", "topic")
     git("commit", "--allow-empty", "--message", "a change")
-    assert made("speed", BASE="trunk")[0] == f"evalsuite compare {left} HEAD"
+    assert made(target, BASE="trunk")[0] == f"evalsuite compare {left} HEAD --only {only}"

@@ -34,7 +34,7 @@ def compare(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="evalsuite-compare-") as folder:
         scratch = Path(folder)
         with checkout(options.base, scratch) as base, checkout(options.head, scratch) as head:
-            pair = f"{fingerprint(base)}-{fingerprint(head)}"
+            pair = f"{fingerprint(base)}-{fingerprint(head)}-{options.device}"
             sides = Sides(base, head, (options.out / "compare" / pair).resolve(), options.device)
             print(f"base {base.name} {base.commit[:12]}, head {head.name} {head.commit[:12]}, kept in {sides.folder}")
             if options.only != "time":
@@ -51,11 +51,11 @@ def compare(options: argparse.Namespace) -> int:
 def _quality(sides: Sides, tell: Callable[[str], None]) -> tuple[QualityResult, ...]:
     """Both stages; what the first decides, the second does not ask again."""
     found = _judged(sides, FIRST_SEEDS, 0, CONTRASTS, tell)
-    open_ = [(r.setting, r.metric) for r in found if r.verdict == "inconclusive"]
-    if open_:
+    undecided = [(r.setting, r.metric) for r in found if r.verdict == "inconclusive"]
+    if undecided:
         seeds = max(result.needed for result in found if result.verdict == "inconclusive")
-        tell(f"quality: {len(open_)} of {len(found)} contrasts are inconclusive with {FIRST_SEEDS} seeds, {seeds} next")
-        later = {(r.setting, r.metric): r for r in _judged(sides, seeds, 1, open_, tell)}
+        tell(f"quality: {len(undecided)} of {len(found)} contrasts are open after {FIRST_SEEDS} seeds, {seeds} next")
+        later = {(r.setting, r.metric): r for r in _judged(sides, seeds, 1, undecided, tell)}
         found = tuple(later.get((r.setting, r.metric), r) for r in found)
     print(*found, sep="\n")
     return found

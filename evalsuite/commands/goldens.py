@@ -22,6 +22,7 @@ from evalsuite.gates.approval import (
     refuse_unrepeatable,
 )
 from evalsuite.gates.golden import Comparison, GoldenStore
+from evalsuite.gates.noise import Spread, Spreads, freedom_lines
 from evalsuite.gates.peaks import memory_of, memory_path, read_memory, write_memory
 from evalsuite.gates.timing import golden_of, read_timing, timing_path, write_timing
 from evalsuite.metrics.spec import ENGINE
@@ -91,8 +92,15 @@ def _approve(options: argparse.Namespace) -> int:
         goldens.write_machine(checkout.machine)
         entry = change_entry(f"{suite.name} on {goldens.device_class}", options.reason, changed, pruned, by_hand)
         append_change(options.golden / "CHANGES.md", entry, datetime.now(UTC).date().isoformat())
+    print(*freedom_lines(_spreads(goldens)), sep="\n")
     print(f"{len(changed)} goldens of {len(expected)} cases and {len(PROBE_CASES)} probes written in {options.golden}")
     return 0
+
+
+def _spreads(goldens: GoldenStore) -> Spreads:
+    """Of every approved case."""
+    found = [golden for case in goldens.cases() if (golden := goldens.read(case)) is not None]
+    return {g.case: {name: Spread(a.sigma, a.freedom) for name, a in g.metrics.items()} for g in found}
 
 
 def _device_of(records: list[Record]) -> str:

@@ -17,6 +17,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -490,6 +491,7 @@ def noisy(metric: str, sigma: float) -> bool:
     return sigma > DUST * specification(metric).floor
 
 
+@cache
 def specification(metric: str) -> MetricSpec:
     """Declaration of a metric, or of a number that a probe of the engine gives."""
     return PROBES[metric] if metric in PROBES else METRICS[metric]

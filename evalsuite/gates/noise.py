@@ -7,13 +7,13 @@ them only. Three answers, in this order:
 1. *Borrow.* The variance of a case is shrunk towards that of the same arm, budget and N in the other scenes, by as much
    as the scenes are alike (`moderated`; Smyth 2004, "Linear models and empirical Bayes methods for assessing
    differential expression in microarray experiments", section 6.2). How alike they are is the prior's degrees of
-   freedom, estimated per metric: a metric whose spread differs from scene to scene, as that of a
-   mode-hopping one does, gets few of them. They are estimated per arm and budget: one wild setting says nothing of
-   the others.
+   freedom, estimated per metric, arm and budget: where spreads differ from scene to scene, as those of a mode-hopping
+   metric do, they are few; one wild setting says nothing of the others.
 2. *Student, not Gauss.* The tolerance is a quantile of Student's t at the prior's and the case's own degrees of freedom
    (ibid., section 4: the moderated t). Few degrees of freedom give heavy tails: what is poorly known gates widely.
-3. *One budget for a run.* Of a hundred runs of unchanged code one may be called changed, however many values it holds:
-   levels have shares of that (`SHARES`), comparisons of a level share alike (Bonferroni; `alarm`).
+3. *One budget for a run.* Of a hundred runs whose randomness is redrawn and whose quality is unchanged about one is
+   called changed, however many values it holds: levels have shares of that (`SHARES`), comparisons of a level share
+   alike (Bonferroni; `alarm`).
 4. *Say what that costs.* `visible` is the loss that a gate so wide still sees in 19 of 20 runs.
 """
 
@@ -27,7 +27,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import digamma, gammaincinv, ndtri, polygamma, stdtrit
+from scipy.special import digamma, ndtri, polygamma, stdtrit
 
 RUN_ALARM = 0.01
 """Chance that a run of unchanged code has any value that noise alone makes ``worse`` or ``better``."""
@@ -40,7 +40,6 @@ SHARES: Mapping[Level, float] = {"cases": 0.2, "means": 0.2, "pairs": 0.5, "ladd
 
 POWER = 0.95
 
-_CAUTION = 0.1
 _LEAST = 1e-4
 _PRIOR_RANGE = (0.1, 1e4)
 
@@ -158,11 +157,7 @@ def _pools(samples: Mapping[str, Sequence[float]]) -> list[_Pool]:
 
 
 def _prior_freedom(pools: Sequence[_Pool]) -> float:
-    """Smyth 2004, section 6.2: log variances scatter by trigamma(own / 2) + trigamma(prior / 2).
-
-    Few scenes tell their scatter poorly, and to take them for more alike than they are cries wolf: the scatter counts as
-    the largest that would show as little in one study of ten (`_CAUTION`), by chi-squared.
-    """
+    """Smyth 2004, section 6.2: log variances scatter by trigamma(own / 2) + trigamma(prior / 2)."""
     scatter = own = 0.0
     spare = 0
     for pool in pools:
@@ -170,8 +165,6 @@ def _prior_freedom(pools: Sequence[_Pool]) -> float:
             scatter += float(((pool.logs - pool.logs.mean()) ** 2).sum())
             own += float(polygamma(1, pool.freedom / 2).mean()) * (len(pool.cases) - 1)
             spare += len(pool.cases) - 1
-    if spare:
-        scatter *= spare / (2 * float(gammaincinv(spare / 2, _CAUTION)))
     low, high = _PRIOR_RANGE
     if not spare or scatter - own <= spare * float(polygamma(1, high / 2)):
         return high

@@ -153,7 +153,7 @@ def judge_quality(
         contrasts: those to judge; the error is that of all `CONTRASTS` however few these are.
 
     Raises:
-        NotComparableError: other protocols, suites, metric versions, cases or gaps on the two sides.
+        NotComparableError: other protocols, suites, scenes, metric versions, cases or gaps on the two sides.
     """
     before, after = ({record.case: record for record in side} for side in (base, head))
     _require_comparable(before, after)
@@ -213,7 +213,7 @@ def _require_comparable(base: Mapping[str, Record], head: Mapping[str, Record]) 
             f"{odd[0] if odd else 'none'}): run the comparison again"
         )
     for case, record in base.items():
-        for name in ("suite", "protocol_hash", "status"):
+        for name in ("suite", "protocol_hash", "scene_hash", "status"):
             found = [str(getattr(side[case], name)) for side in (base, head)]
             if found[0] != found[1] or (name == "status" and found[0] != "ok"):
                 raise NotComparableError(

@@ -206,7 +206,9 @@ def sight_rows(comparisons: Sequence[Comparison], means: Sequence[Mean]) -> list
     rows: list[tuple[str, ...]] = []
     for metric in sorted({change.metric for change in changes}):
         own = [change for change in changes if change.metric == metric]
-        settings = [m.visible for m in means if m.metric == metric and m.setting != LADDERS and m.noisy]
+        settings = [
+            m.visible for m in means if m.metric == metric and m.setting != LADDERS and m.noisy and not m.paired
+        ]
         ladders = [m.visible for m in means if m.metric == metric and m.setting == LADDERS]
         rows.append(
             (

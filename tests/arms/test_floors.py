@@ -10,7 +10,8 @@ import torch
 from scipy.ndimage import binary_dilation, binary_erosion
 from torch import Tensor
 
-from evalsuite.arms.floors import MeanColour, VisualHull
+from evalsuite.arms.floors import MeanColour, VisualHull, march
+from evalsuite.arms.kernels.carving import first_inside
 from evalsuite.core.errors import UnsupportedError
 from evalsuite.core.protocol import CAMERA_RADIUS, FOV_Y_DEG, Protocol, Rig
 from evalsuite.core.types import Cameras, Renderable, Scene, Views
@@ -208,3 +209,18 @@ def test_the_hull_beats_one_colour(truck: Scene) -> None:
         assert high is not None
         assert high > low + margin, metric
     assert [(floor.primitives, floor.bytes) for floor in floors] == [(0, 0), (0, 0)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_kernel_carves_what_tensors_do(seed: int) -> None:
+    """To the bit, also for rays that no silhouette sees, that start inside, and that lie behind a camera."""
+    draw = torch.Generator().manual_seed(seed)
+    views, rays, samples = 3, 500, 37
+    start = torch.tensor([20.0, 15.0, 1.0]) + torch.randn(views, 3, generator=draw) * torch.tensor([3.0, 3.0, 0.2])
+    slope = torch.randn(views, 3, rays, generator=draw) * torch.tensor([15.0, 10.0, 0.5])[:, None]
+    near, far = torch.rand(2, rays, generator=draw).sort(dim=0).values * 3 - 0.2
+    framed = torch.nn.functional.pad(torch.rand(views, 30, 40, generator=draw) < 0.7, (1, 1, 1, 1))
+    arrays = (start, slope, near, far, (torch.arange(samples) + 0.5) / samples, framed)
+    found = march(*arrays)
+    assert 20 < int((found != 0).sum()) < 480
+    assert torch.equal(torch.from_numpy(first_inside(*(array.numpy() for array in arrays))), found)

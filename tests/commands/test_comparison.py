@@ -96,7 +96,7 @@ def test_equal_sides_are_the_same_after_the_first_seeds(
     assert runs.asked == [([0, 1, 2], sorted(SETTINGS))]
     printed = capsys.readouterr().out
     assert printed.count("same         ") == len(SETTINGS) + 1  # and one phase
-    summary = (tmp_path / "compare/print-old-print-new/summary.md").read_text()
+    summary = (tmp_path / "compare/print-old-print-new-cpu/summary.md").read_text()
     assert "# new (commit of ne) against old (commit of ol)" in summary
     assert "| b-capture-n200 | psnr | same | +0 dB |" in summary
     assert "| optimise | same | 1.000 | 1.000 to 1.000 | 12 |" in summary
@@ -138,7 +138,7 @@ def test_what_three_seeds_leave_open_gets_more_of_them(
 
 
 def test_results_of_another_machine_are_not_gone_on_from(runs: Runs, tmp_path: Path) -> None:
-    folder = tmp_path / "compare/print-old-print-new"
+    folder = tmp_path / "compare/print-old-print-new-cpu"
     stores = Sides(*[Checkout("x", tmp_path, tmp_path, "c")] * 2, folder).stores()
     stores[1].write(record(SETTINGS[0], 0, 25.0, machine={**MACHINE, "cpu": "another CPU"}))
     with pytest.raises(NotComparableError, match=r"was run on .*another CPU, this machine is") as caught:
@@ -148,7 +148,7 @@ def test_results_of_another_machine_are_not_gone_on_from(runs: Runs, tmp_path: P
 
 
 def test_timed_laps_of_another_machine_are_not_gone_on_from(runs: Runs, tmp_path: Path) -> None:
-    store = RecordStore(tmp_path / "compare/print-old-print-new/time/pair-0/1/records/smoke")
+    store = RecordStore(tmp_path / "compare/print-old-print-new-cpu/time/pair-0/1/records/smoke")
     store.write(record(SETTINGS[0], 0, 25.0, machine={**MACHINE, "cpu": "another CPU"}))
     with pytest.raises(NotComparableError, match=r"was run on .*another CPU"):
         compare(tmp_path, "time")

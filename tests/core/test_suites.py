@@ -55,3 +55,13 @@ def test_a_suite_of_two_protocols_has_no_protocol() -> None:
     with pytest.raises(OptionError, match="suite 's' has protocols object-128, capture-published, expected one: name"):
         _ = suite.protocol
     assert (suite.of("x").protocol.name, suite.of("y").protocol.name) == ("object-128", "capture-published")
+
+
+def test_a_suite_may_have_some_settings_of_the_matrix_only() -> None:
+    whole = Suite("s", ("x", "y"))
+    some = Suite("s", ("x", "y"), settings=(("c", "inputs"), ("b", "capture")))
+    assert [(t.scene, t.arm, t.budget) for t in some.trajectories()] == [
+        (scene, *setting) for scene in ("x", "y") for setting in (("b", "capture"), ("c", "inputs"))
+    ]
+    assert set(some.trajectories()) < set(whole.trajectories())
+    assert some.of("x").settings == some.settings

@@ -35,7 +35,7 @@ LEARNING = ("engine/loss", "engine/steps", "engine/late-steps", "engine/schedule
 
 def golden_of(record: Record) -> Golden:
     metrics = {name: Approved(r.value or 0.0, r.version, views=len(r.per_view)) for name, r in record.metrics.items()}
-    return Golden(record.case, record.protocol_hash, 1, metrics)
+    return Golden(record.case, record.protocol_hash, (record.seed,), metrics)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,8 @@ def test_rates_are_those_of_the_recipe() -> None:
             found = [math.exp(numbers[f"rate-{name}.{recipe}-{step}"].value or 0.0) for step in ends]
             assert found == pytest.approx([rate] * 3)
     degrees = {name: reading.value for name, reading in numbers.items() if name.startswith("degree.3dgs-")}
-    assert [degrees[f"degree.3dgs-{step}"] for step in (0, 999, 1000, 1999, 2000, 2999, 3000)] == [0, 0, 1, 1, 2, 2, 3]
+    steps = (0, 99, 100, 199, 200, 299, 300, 2999)
+    assert [degrees[f"degree.3dgs-{step}"] for step in steps] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_density_control_decides_as_counted_by_hand() -> None:
@@ -182,16 +183,16 @@ def test_density_control_decides_as_counted_by_hand() -> None:
     assert counts == {
         **dict.fromkeys(("before", "between", "after", "long-after"), 80.0),
         **dict.fromkeys(("first", "last", "absolute", "reset"), 90.0),
-        "capped": (102 * 80 + 32) - (102 * 20 + counts_of_faint_growth()),
+        "capped": (204 * 80 + 64) - (204 * 20 + counts_of_faint_growth()),
         # scale 0.22 is above 0.1 of the extent: split, its halves of 0.1375 are not; those that do not grow go
         **dict.fromkeys(("large", "long-last"), 90.0 - 6),
     }
 
 
 def counts_of_faint_growth() -> int:
-    """Of the 32 Gaussians with the largest gradients under the cap, those that are too faint to stay."""
-    params, gradients = density.made_up(102)
-    strongest = (gradients * torch.tensor([32.0, 24.0])).norm(dim=1).topk(32).indices
+    """Of the 64 Gaussians with the largest gradients under the cap, those that are too faint to stay."""
+    params, gradients = density.made_up(204)
+    strongest = (gradients * torch.tensor([32.0, 24.0])).norm(dim=1).topk(64).indices
     return int((params["opacities"][strongest].sigmoid() < 0.005).sum())
 
 

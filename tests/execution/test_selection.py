@@ -59,6 +59,21 @@ def test_seed_is_in_the_id_and_makes_a_part() -> None:
     assert not select("smoke", seed=3).whole
 
 
+def test_seeds_of_a_trajectory_follow_one_another_and_make_a_part() -> None:
+    whole = select("quality")
+    assert whole.whole
+    assert whole.under([0]) == whole
+    both = select("quality", steps=[200]).under([2, 0, 2])
+    assert not both.whole
+    assert [case.id for case in both.cases][:4] == [
+        "smoke.chair/b-capture-n200-s2",
+        "smoke.chair/b-capture-n200",
+        "smoke.chair/b-inputs-n200-s2",
+        "smoke.chair/b-inputs-n200",
+    ]
+    assert len(both.cases) == 2 * len(select("quality", steps=[200]).cases)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -32,6 +32,7 @@ from evalsuite.execution.local import LocalExecutor
 from evalsuite.execution.trajectory import STRUCTURES, finished, run_trajectory
 from evalsuite.metrics.evaluate import evaluate
 from evalsuite.metrics.perceptual import BACKBONES, FOLDER
+from evalsuite.metrics.spec import IMAGE_METRICS
 from evalsuite.models.lgm.weights import load_lgm
 from evalsuite.records.schema import Reading, Record
 from evalsuite.records.store import RecordStore
@@ -133,6 +134,19 @@ def test_a_scene_without_mesh_has_no_geometry(store: RecordStore, monkeypatch: p
     assert not any("geometry" in note for note in record.notes)
 
 
+def test_a_protocol_without_geometry_measures_images_alone(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = replace(SUITE.protocol, name="tiny-images", geometry=None)
+    monkeypatch.setitem(PROTOCOLS._items, "tiny-images", images)
+    suite = replace(SUITE, protocol_name="tiny-images")
+    run_trajectory(Trajectory("tiny.blob", "a", None, (0,)), suite, store, "cpu")
+    record = store.read("tiny.blob/a")
+    assert record is not None
+    assert (record.status, record.protocol_hash) == ("ok", images.hash)
+    assert set(record.metrics) == set(IMAGE_METRICS)
+    assert not any("geometry" in note for note in record.notes)
+    assert not (store.root / "tiny.blob/a.glb").exists()
+
+
 def test_warmstart_at_zero_is_feedforward(store: RecordStore) -> None:
     run_trajectory(Trajectory("tiny.blob", "a", None, (0,)), SUITE, store, "cpu")
     run_trajectory(B, SUITE, store, "cpu")
@@ -204,6 +218,7 @@ def test_rendering_and_metrics_are_told_apart(store: RecordStore, monkeypatch: p
     run_trajectory(Trajectory("tiny.blob", "mean-colour", None, (0,)), SUITE, store, "cpu")
     record = store.read("tiny.blob/mean-colour")
     assert record is not None
+    assert SUITE.protocol.geometry is not None
     surface = SUITE.protocol.geometry.views  # frames that geometry asks for belong to the evaluation
     assert (record.seconds["render"], record.seconds["evaluate"]) == (
         len(record.metrics["psnr"].per_view),

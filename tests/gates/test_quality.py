@@ -195,6 +195,7 @@ def test_a_result_reads_as_a_line() -> None:
     ("fields", "message"),
     [
         ({"protocol_hash": "ba9876543210"}, "protocol hash 0123456789ab in base and ba9876543210 in head"),
+        ({"scene_hash": "5ce0e5ce0e5c"}, "scene hash .* in base and 5ce0e5ce0e5c in head"),
         ({"suite": "scan"}, "suite quality in base and scan in head"),
         ({"status": "nonfinite", "metrics": {}}, "status ok in base and nonfinite in head"),
     ],

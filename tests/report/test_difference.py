@@ -28,7 +28,7 @@ def approve(goldens: GoldenStore, found: Record, weights: str = "") -> None:
         if reading.value is not None
     }
     made = replace(Provenance.of(found), weights=weights)
-    goldens.write(Golden(found.case, found.protocol_hash, 1, metrics, made))
+    goldens.write(Golden(found.case, found.protocol_hash, (0,), metrics, made))
 
 
 def forward(scene: str) -> Record:

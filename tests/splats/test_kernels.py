@@ -55,28 +55,31 @@ def test_the_compiler_changes_no_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("home", ["home", "nowhere"])
-def test_kernels_work_where_the_package_cannot_be_written(home: str, tmp_path: Path) -> None:
-    """The second process finds what the first compiled in the user's cache, if there is one."""
-    install = tmp_path / "install"
-    shutil.copytree(_PACKAGE, install / "evalsuite", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
-    (install / "evalsuite/splats/cpu/__pycache__").write_text("not a folder: nothing can be written here, even by root")
+def test_copies_of_the_package_share_the_users_kernels(home: str, tmp_path: Path) -> None:
+    """The second copy finds what the first compiled in the user's cache; kernels work where nothing can be written."""
+    copies = [tmp_path / "first", tmp_path / "second"]
+    for copy in copies:
+        shutil.copytree(_PACKAGE, copy / "evalsuite", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+        (copy / "evalsuite/splats/cpu/__pycache__").write_text("not a folder: nothing can be written, even by root")
     (tmp_path / "home").mkdir()
     (tmp_path / "nowhere").write_text("not a folder either")
     environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
-    environment |= {"HOME": str(tmp_path / home), "PYTHONPATH": str(install)}
-    hits = [
-        subprocess.run(
-            [sys.executable, "-c", _COMPILE], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        for _ in range(2)
-    ]
+    environment |= {"HOME": str(tmp_path / home)}
+    hits = []
+    for copy in copies:
+        there = environment | {"PYTHONPATH": str(copy)}
+        done = subprocess.run(
+            [sys.executable, "-c", _COMPILE], env=there, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        hits.append(done.stdout.strip())
     assert hits == (["0", "1"] if home == "home" else ["0", "0"])
 
 
 def test_a_changed_intrinsic_is_compiled_into_every_kernel(tmp_path: Path) -> None:
     """Numba alone would go on with the machine code of before: the kernel's own file has not changed."""
     shutil.copytree(_PACKAGE, tmp_path / "evalsuite", ignore=shutil.ignore_patterns("*.safetensors", "*.nb?"))
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | {"PYTHONPATH": str(tmp_path)}
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    environment |= {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
     def loss() -> str:
         done = subprocess.run(
