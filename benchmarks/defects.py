@@ -416,8 +416,8 @@ def other_seed(by: int) -> Mutant:
     """
     edit = Edit(
         "evalsuite/execution/trajectory.py",
-        "trajectory.steps, trajectory.seed, ",
-        f"trajectory.steps, trajectory.seed + {by}, ",
+        "trajectory.steps, trajectory.stream, ",
+        f"trajectory.steps, trajectory.stream + {by}, ",
     )
     scenes = _scenes(*(f"smoke.{kind}" for kind in _PAIRS[by % len(_PAIRS)]))
     return Mutant(

@@ -17,7 +17,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +26,8 @@ from evalsuite.metrics.spec import ENGINE, METRICS, PROBES, MetricSpec
 from evalsuite.records.schema import Reading, Record
 
 SCHEMA = 4
+
+_OF_PROBES = frozenset(PROBES)  # a registry is slow to ask, and every comparison does
 
 Verdict = Literal["same", "better", "worse", "inconclusive", "stale", "no-golden", "not-run", "failed"]
 BLOCKING: frozenset[Verdict] = frozenset({"worse", "stale", "no-golden", "not-run", "failed"})
@@ -491,10 +492,9 @@ def noisy(metric: str, sigma: float) -> bool:
     return sigma > DUST * specification(metric).floor
 
 
-@cache
 def specification(metric: str) -> MetricSpec:
     """Declaration of a metric, or of a number that a probe of the engine gives."""
-    return PROBES[metric] if metric in PROBES else METRICS[metric]
+    return PROBES[metric] if metric in _OF_PROBES else METRICS[metric]
 
 
 def _refuse_constant(name: str) -> float:

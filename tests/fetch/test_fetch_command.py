@@ -46,7 +46,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("arguments", "message"),
     [
         (("fetch",), "nothing to fetch was named; expected suites, groups or items: see evalsuite fetch --list"),
-        (("fetch", "scna"), "unknown data 'scna'; known: captures, gso, lgm, lpips, mipnerf360, paper, scan, smoke"),
+        (
+            ("fetch", "scna"),
+            "unknown data 'scna'; known: captures, gso, lgm, lpips, mipnerf360, paper, quality, scan, smoke",
+        ),
         (("fetch", "gso/Dino_4"), "Did you mean 'gso/Dino_3'?"),
     ],
 )

@@ -357,7 +357,7 @@ def test_a_failing_case_says_what_differs_and_what_to_do(
     assert lines.count(f"differs      {joined}") == 2, "in each failed test"
     result.stdout.fnmatch_lines(
         [
-            "next *approve --seeds 1 2 --reason*docs/gate.md",
+            "next *approve --seeds 1 2 3 4 --reason*docs/gate.md",
             "alone        pytest tests/ablation --suite tiny --scene smoke.chair --arm b --steps 200",
             "next         worse: *docs/gate.md; one alone: pytest tests/ablation --suite tiny --scene smoke.*",
         ]
