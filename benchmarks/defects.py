@@ -184,7 +184,7 @@ _OF_THE_ENGINE = (
         "l1 + weight * (1 - ssim), gradient",
         "l1 + weight * (1 - ssim) / 2, gradient",
     ),
-    _seen_by_probes("harmonics-500-steps-early", "schedules", _OPTIMISE, "min(step // ", "min((step + 500) // "),
+    _seen_by_probes("harmonics-50-steps-early", "schedules", _OPTIMISE, "min(step // ", "min((step + 50) // "),
     _seen_by_probes(
         "views-drawn-with-replacement",
         "steps",
