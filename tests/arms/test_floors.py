@@ -224,3 +224,12 @@ def test_the_kernel_carves_what_tensors_do(seed: int) -> None:
     found = march(*arrays)
     assert 20 < int((found != 0).sum()) < 480
     assert torch.equal(torch.from_numpy(first_inside(*(array.numpy() for array in arrays))), found)
+
+
+def test_nothing_behind_a_camera_is_seen_by_it() -> None:
+    """Not even where both coordinates vanish and the division has no sign to tell."""
+    start, slope = torch.tensor([[0.0, 0.0, -1.0]]), torch.zeros(1, 3, 1)
+    framed = torch.nn.functional.pad(torch.ones(1, 4, 4, dtype=torch.bool), (1, 1, 1, 1))
+    arrays = (start, slope, torch.tensor([0.5]), torch.tensor([2.0]), torch.tensor([0.25, 0.75]), framed)
+    assert march(*arrays).tolist() == first_inside(*(array.numpy() for array in arrays)).tolist() == [0.0]
+    assert march(-start, *arrays[1:]).tolist() == [0.875], "in front of it, it is"

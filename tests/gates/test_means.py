@@ -338,3 +338,15 @@ def test_a_loss_of_a_twentieth_of_a_decibel_is_seen() -> None:
         assert all(line.startswith("b-capture-n200: psnr lost") for line in found)
         seen += bool(found)
     assert seen >= 0.95 * runs
+
+
+@pytest.mark.parametrize(("loss", "seen"), [(0.01, False), (0.03, True)])
+def test_below_dust_nothing_is_a_change_however_little_it_scatters(loss: float, seen: bool) -> None:
+    goldens = Code(np.random.default_rng(10)).goldens()
+    values = {
+        case: {
+            m: (g.sample(m, 0) or 0.0) - loss * (m == "psnr" and case.endswith("b-capture-n200")) for m in METRICS_SHOWN
+        }
+        for case, g in goldens.items()
+    }
+    assert bool(alarms(goldens, values)) is seen
